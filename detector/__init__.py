@@ -1,0 +1,1 @@
+"""Train, evaluate and explain detectors that consume class graphs."""

@@ -1,0 +1,5 @@
+"""The `detector` command (being built)."""
+
+
+def main() -> None:
+    """Run the command line."""

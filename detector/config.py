@@ -1,0 +1,98 @@
+"""The whole configuration of a run as frozen dataclasses, and `--set key=value` on them.
+
+A recipe (`recipes.py`) is a function that returns a `Config`. A run folder stores the recipe's name and every
+value, flat: {"train.lr": 0.02, "model.stages.1.head.attention": "softmax", ...}. Loading calls the recipe and sets
+all stored values again, so a run comes back as it was even when the recipe's defaults have changed since.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import nn
+
+
+class HeadConfig(Protocol):
+    """The options of one box head: a frozen dataclass beside the head, which knows how to build it."""
+
+    def build(self, in_channels: int, roi_size: int, num_classes: int, graph_CC: object) -> nn.Module:
+        """Make the head for pooled maps of `in_channels` x `roi_size` x `roi_size`."""
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """What turns an image into feature maps."""
+
+    name: str = "resnet50"  #: resnet18, resnet34, resnet50, resnet101 (with FPN) or tiny (one stride-4 map)
+    weights: str = "none"  #: none, imagenet (torchvision's download) or a file (.safetensors, .pth)
+    trainable_layers: int = 5  #: how many of torchvision's five ResNet layers train, from the top
+    frozen_norm: bool = False  #: BatchNorm statistics and scales stay as loaded
+
+
+@dataclass(frozen=True)
+class ProposalConfig:
+    """Anchors and region proposals (torchvision's RPN)."""
+
+    anchor_sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))  #: px, one tuple a level
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    pre_nms_train: int = 2000
+    pre_nms_test: int = 1000
+    post_nms_train: int = 2000
+    post_nms_test: int = 1000
+    nms_iou: float = 0.7
+    batch_size_per_image: int = 256
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One region stage: assign, (sample,) pool, head, predict, refine."""
+
+    head: HeadConfig
+    foreground_iou: float = 0.5
+    box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  #: of the box deltas (dx, dy, dw, dh)
+    loss_weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Backbone, proposals and the tuple of region stages: one stage is Faster R-CNN."""
+
+    backbone: BackboneConfig
+    stages: tuple[StageConfig, ...]
+    proposals: ProposalConfig = ProposalConfig()
+    min_size: int = 800  #: short side, px
+    max_size: int = 1333  #: long side at most, px
+    roi_size: int = 7
+    roi_sampling_ratio: int = 2
+    regions_per_image: int = 512
+    positive_fraction: float = 0.25
+    score_threshold: float = 0.05
+    nms_iou: float = 0.5
+    detections_per_image: int = 100
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation."""
+
+    epochs: int = 12
+    batch_size: int = 2
+    optimizer: str = "sgd"  #: sgd or adamw
+    lr: float = 0.02
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "multistep"  #: multistep, onecycle or constant
+    milestones: tuple[int, ...] = (8, 11)  #: epochs after which lr is multiplied by 0.1 (multistep)
+    warmup_iterations: int = 500
+    clip_norm: float = 35.0  #: gradient norm; 0 is off
+    flip: float = 0.5  #: probability of a horizontal flip
+    seed: int = 0
+    workers: int = 0  #: loader processes
+
+
+@dataclass(frozen=True)
+class Config:
+    """One run, completely."""
+
+    recipe: str
+    model: ModelConfig
+    train: TrainConfig
