@@ -59,8 +59,8 @@ class LazyGroup(click.Group):
 
 @click.group(
     cls=LazyGroup,
-    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 bad input, 4 class lists differ, 5 something not installed, "
-    "6 gate not met, 130 interrupted.",
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 bad input, 4 class lists differ, "
+    "5 something not installed, 6 gate not met, 130 interrupted.",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "KGTOOL"},
 )
 @click.version_option(__version__, prog_name="kgtool")
