@@ -6,9 +6,11 @@ all stored values again, so a run comes back as it was even when the recipe's de
 """
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from torch import nn
+
+from detector.errors import ConfigError
 
 
 class HeadConfig(Protocol):
@@ -72,21 +74,40 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation."""
+    """Optimisation. One epoch sees every training image that has a box once."""
 
     epochs: int = 12
-    batch_size: int = 2
-    optimizer: str = "sgd"  #: sgd or adamw
-    lr: float = 0.02
-    momentum: float = 0.9
+    batch_size: int = 2  #: images
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.02  #: the highest learning rate
+    momentum: float = 0.9  #: of sgd
     weight_decay: float = 1e-4
-    schedule: str = "multistep"  #: multistep, onecycle or constant
+    schedule: Literal["multistep", "onecycle", "constant"] = "multistep"
     milestones: tuple[int, ...] = (8, 11)  #: epochs after which lr is multiplied by 0.1 (multistep)
-    warmup_iterations: int = 500
+    warmup_iterations: int = 500  #: linear warm-up from lr / 1000 (multistep and constant)
     clip_norm: float = 35.0  #: gradient norm; 0 is off
     flip: float = 0.5  #: probability of a horizontal flip
     seed: int = 0
     workers: int = 0  #: loader processes
+    eval_every: int = 0  #: evaluate after every so many epochs; 0: only after the last
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        for name in ("epochs", "batch_size"):
+            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
+        for name in ("momentum", "weight_decay", "warmup_iterations", "clip_norm", "seed", "workers", "eval_every"):
+            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
+        _check(0 < self.lr < float("inf"), "lr", self.lr, "a number above 0")
+        _check(0 <= self.flip <= 1, "flip", self.flip, "a probability, 0 to 1")
+
+
+def _check(right: bool, name: str, found: object, expected: str) -> None:
+    if not right:
+        raise ConfigError(f"setting train.{name}: found {found}; expected {expected}")
 
 
 @dataclass(frozen=True)
