@@ -1,23 +1,15 @@
 """The whole configuration of a run as frozen dataclasses, and `--set key=value` on them.
 
 A recipe (`recipes.py`) is a function that returns a `Config`. A run folder stores the recipe's name and every
-value, flat: {"train.lr": 0.02, "model.stages.1.head.attention": "softmax", ...}. Loading calls the recipe and sets
-all stored values again, so a run comes back as it was even when the recipe's defaults have changed since.
+value, flat: {"train.lr": 0.02, "model.stages.1.head.attention": "softmax", ...}. Loading calls the recipe and
+sets all stored values again: a run comes back as it was even when the recipe's defaults have changed since.
 """
 
 from dataclasses import dataclass
-from typing import Literal, Protocol
-
-from torch import nn
+from typing import Literal
 
 from detector.errors import ConfigError
-
-
-class HeadConfig(Protocol):
-    """The options of one box head: a frozen dataclass beside the head, which knows how to build it."""
-
-    def build(self, in_channels: int, roi_size: int, num_classes: int, graph_CC: object) -> nn.Module:
-        """Make the head for pooled maps of `in_channels` x `roi_size` x `roi_size`."""
+from detector.interfaces import HeadConfig
 
 
 @dataclass(frozen=True)
@@ -34,7 +26,7 @@ class BackboneConfig:
 class ProposalConfig:
     """Anchors and region proposals (torchvision's RPN)."""
 
-    anchor_sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))  #: px, one tuple a level
+    anchor_sizes: tuple[tuple[int, ...], ...] = ((32,), (64,), (128,), (256,), (512,))  #: px, by level
     aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     pre_nms_train: int = 2000
     pre_nms_test: int = 1000
@@ -99,7 +91,8 @@ class TrainConfig:
         """
         for name in ("epochs", "batch_size"):
             _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        for name in ("momentum", "weight_decay", "warmup_iterations", "clip_norm", "seed", "workers", "eval_every"):
+        not_negative = "momentum weight_decay warmup_iterations clip_norm seed workers eval_every"
+        for name in not_negative.split():
             _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
         _check(0 < self.lr < float("inf"), "lr", self.lr, "a number above 0")
         _check(0 <= self.flip <= 1, "flip", self.flip, "a probability, 0 to 1")

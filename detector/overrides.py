@@ -1,6 +1,6 @@
 """A configuration as flat dotted keys, and values set on it: what `--set key=value` and config.json need.
 
-A key is the path of field names; a tuple of dataclasses contributes its index ("model.stages.1.head.attention").
+A key is the path of field names; a tuple of dataclasses adds its index ("model.stages.1.head.attention").
 Everything else, tuples of numbers included, is one value. A value is checked against the type of its field.
 """
 

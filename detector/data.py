@@ -1,0 +1,137 @@
+"""Images and targets for training and evaluation, in torchvision's contract.
+
+Pixels are taken as they are stored: EXIF orientation is ignored, as COCO's annotations and pycocotools do.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from detector.annotations import Annotations, to_clipped_xyxy
+from detector.errors import DetectorError, InputError
+
+Target = dict[str, Tensor]
+
+
+def load_image(path: Path) -> Tensor:
+    """Decode an image file to (3, H, W) uint8 RGB. Grey, palette, CMYK, alpha and 16-bit are converted.
+
+    Raises:
+        InputError: the file is missing, truncated or not an image.
+    """
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip instead of scale
+                grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+                pixels = np.repeat(grey[:, :, None], 3, axis=2)
+            else:
+                pixels = np.array((image.convert("RGBA") if image.mode == "P" else image).convert("RGB"))
+    except FileNotFoundError as error:
+        raise InputError(f"{path}: no such image") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = str(error).partition("\n")[0] or type(error).__name__
+        raise InputError(f"{path}: cannot be decoded: {reason}; expected a whole image file") from error
+    return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
+
+
+class ImageDataset(Dataset[Any]):
+    """Images and targets of a split, in torchvision's contract.
+
+    Args:
+        annotations: the split.
+        images: positions of the images to give, in that order.
+        flip: probability of a horizontal flip. Whether an image is flipped depends on `seed`, the epoch and
+            its position alone, so neither the number of workers nor the order of reading changes a run.
+        seed: any number of 0 or more.
+    """
+
+    def __init__(
+        self, annotations: Annotations, images: np.ndarray, *, flip: float = 0.0, seed: int = 0
+    ) -> None:
+        self.annotations = annotations
+        self.images = images
+        self.flip = flip
+        self.seed = seed
+        self.epoch = 0  # set by the training loop
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Target] | DetectorError:
+        """One image, (3, H, W) uint8, and its target: boxes (G, 4) float32, labels (G,), image (position).
+
+        An error is returned, not raised: a worker process would turn it into a page of traceback.
+        `iter_batches` raises it.
+        """
+        try:
+            return self._load(int(self.images[index]))
+        except DetectorError as error:
+            return error
+
+    def _load(self, image: int) -> tuple[Tensor, Target]:
+        annotations = self.annotations
+        pixels = load_image(annotations.image_path(image))
+        height, width = (int(side) for side in annotations.sizes_I2[image])
+        if tuple(pixels.shape[1:]) != (height, width):
+            raise InputError(
+                f"{annotations.image_path(image)}: the file is {pixels.shape[2]} x {pixels.shape[1]} px; "
+                f"expected {width} x {height} as in {annotations.path.name} (EXIF orientation is ignored)"
+            )
+        first, end = annotations.offsets[image : image + 2]
+        rows = np.arange(first, end)[annotations.usable_N[first:end]]
+        boxes = to_clipped_xyxy(
+            annotations.boxes_xywh[rows], np.tile(annotations.sizes_I2[image], (len(rows), 1))
+        )
+        if np.random.default_rng((self.seed, self.epoch, image)).random() < self.flip:
+            pixels = pixels.flip(-1)
+            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+        target = {
+            "boxes": torch.from_numpy(boxes),
+            "labels": torch.from_numpy(annotations.class_N[rows] + 1),
+            "image": torch.tensor(image),
+        }
+        return pixels, target
+
+
+def build_loader(
+    dataset: ImageDataset, batch_size: int, *, workers: int = 0, shuffle: torch.Generator | None = None
+) -> DataLoader[Any]:
+    """Make a loader of batches for `iter_batches`; with `shuffle` the order is drawn from that generator."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=shuffle is not None,
+        generator=shuffle,
+        num_workers=workers,
+        collate_fn=_collate,
+    )
+
+
+def _collate(samples: list[Any]) -> Any:
+    failure = next((sample for sample in samples if isinstance(sample, DetectorError)), None)
+    return failure or tuple(list(column) for column in zip(*samples, strict=True))
+
+
+def iter_batches(
+    loader: DataLoader[Any], device: torch.device | str
+) -> Iterator[tuple[list[Tensor], list[Target]]]:
+    """Yield (images, targets) on a device; images are float32 (3, H, W) in 0..1.
+
+    Raises:
+        InputError: an image cannot be read, or is not of the size that the JSON says.
+    """
+    for batch in loader:
+        if isinstance(batch, DetectorError):
+            raise batch
+        images, targets = batch
+        yield (
+            [image.to(device).float().div_(255) for image in images],
+            [{name: value.to(device) for name, value in target.items()} for target in targets],
+        )
