@@ -1,0 +1,246 @@
+"""Counts to edge weights: one function for each published equation.
+
+Two systems publish these graphs: the paper (Reasoning-RCNN, Xu et al., CVPR 2019, section 3.3) and the code
+its authors released (HKRM, lib/datasets/tools/compute_prior.py). They differ, so each has its recipe:
+`paper`, `divergence` and `similarity` follow the text, `release` follows the code.
+
+Legend: C classes, A attributes. All results are float64, symmetric bit for bit, and finite.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from kgtool.errors import InputError
+
+Counts = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float64]
+
+LN2 = float(np.log(2.0))
+
+#: Columns computed together: small enough that one row's terms stay in the processor's cache.
+_BLOCK = 512
+
+
+def relation_paper(counts_CC: Counts) -> Weights:
+    """Relation weights of the paper: counts added to their transpose, over the root of both row sums.
+
+    S = R + Rᵀ, D_ii = Σ_j S_ij, e_ij = S_ij / sqrt(D_ii D_jj). The diagonal is treated as any other entry;
+    a class without relations keeps an empty row.
+
+    Source: Reasoning-RCNN, section 3.3.
+
+    Args:
+        counts_CC: (C, C) how often a relation leads from class i to class j.
+
+    Returns:
+        (C, C) in [0, 1].
+    """
+    total_CC = (counts_CC + counts_CC.T).astype(np.float64)
+    degree_C = total_CC.sum(axis=1)  # sums of integers below 2**53: exact in any order
+    root_CC = np.sqrt(np.multiply.outer(degree_C, degree_C))
+    return np.divide(total_CC, root_CC, out=np.zeros_like(total_CC), where=root_CC > 0)
+
+
+def relation_release(counts_CC: Counts) -> Weights:
+    """Relation weights of the released code: as the paper's, with a unit diagonal.
+
+    S = R + Rᵀ, then S_ii := Σ_j S_ij + 1 (row sum before the replacement), e_ij = S_ij / sqrt(S_ii S_jj).
+    The paper does not mention the unit diagonal; the 1 keeps empty classes from dividing by zero.
+
+    Source: HKRM, compute_prior.py. The background row that the code adds is left to the detector.
+
+    Args:
+        counts_CC: (C, C) how often a relation leads from class i to class j.
+
+    Returns:
+        (C, C) in [0, 1), with a diagonal of exactly 1.
+    """
+    total_CC = (counts_CC + counts_CC.T).astype(np.float64)
+    degree_C = total_CC.sum(axis=1) + 1.0
+    np.fill_diagonal(total_CC, degree_C)
+    weight_CC: Weights = total_CC / np.sqrt(np.multiply.outer(degree_C, degree_C))
+    return weight_CC
+
+
+def attribute_distribution(counts_CA: Counts) -> Weights:
+    """Each class's distribution over attributes: its counts over their sum; no attribute, all zeros.
+
+    Args:
+        counts_CA: (C, A) how often class i has attribute a.
+
+    Returns:
+        (C, A) rows that sum to 1, or to 0.
+    """
+    sum_C1 = counts_CA.sum(axis=1, keepdims=True)
+    return np.divide(counts_CA, sum_C1, out=np.zeros(counts_CA.shape), where=sum_C1 > 0)
+
+
+def attribute_divergence(counts_CA: Counts) -> Weights:
+    """Attribute weights as the paper prints them: the Jensen-Shannon divergence of two distributions.
+
+    e_ij = JS(P_i ‖ P_j) = ½ KL(P_i ‖ M) + ½ KL(P_j ‖ M), M = (P_i + P_j) / 2, natural logarithm. Classes that
+    are alike get a small weight. A class with no attribute is as far from all others as can be, ln 2.
+
+    Source: Reasoning-RCNN, section 3.3.
+
+    Args:
+        counts_CA: (C, A) how often class i has attribute a.
+
+    Returns:
+        (C, C) in [0, ln 2], with a diagonal of exactly 0.
+    """
+    divergence_CC = js_divergence(attribute_distribution(counts_CA))
+    empty_C = counts_CA.sum(axis=1) == 0
+    divergence_CC[empty_C, :] = LN2
+    divergence_CC[:, empty_C] = LN2
+    np.fill_diagonal(divergence_CC, 0.0)
+    return divergence_CC
+
+
+def attribute_similarity(counts_CA: Counts) -> Weights:
+    """Attribute weights that are large for classes that are alike: one minus the divergence over ln 2.
+
+    e_ij = 1 - JS(P_i ‖ P_j) / ln 2. A class with no attribute has 0 to all others and 1 to itself.
+
+    Departs from the paper, which prints the divergence itself; the released code also turns it round.
+
+    Args:
+        counts_CA: (C, A) how often class i has attribute a.
+
+    Returns:
+        (C, C) in [0, 1], with a diagonal of exactly 1.
+    """
+    return 1.0 - attribute_divergence(counts_CA) / LN2
+
+
+def attribute_release(counts_CA: Counts) -> Weights:
+    """Attribute weights of the released code: one minus a divergence of slightly damped rows.
+
+    P_i = n_i / (Σ n_i + 0.1), e_ij = 1 - JS(P_i, P_j) in nats, where terms that are not finite are dropped
+    and KL counts as 1 when either argument is a zero row; the diagonal is 1. So two classes with attributes
+    get at least 1 - ln 2 = 0.307, one without gets about 0.15 to those with, and 0 to others without.
+
+    Source: HKRM, compute_prior.py. Departs in two points: the code keeps as many attribute columns as there
+    are classes (81 for COCO), here all are used; and the background row is left to the detector.
+
+    Args:
+        counts_CA: (C, A) how often class i has attribute a.
+
+    Returns:
+        (C, C) in [0, 1], with a diagonal of exactly 1.
+    """
+    sum_C1 = counts_CA.sum(axis=1, keepdims=True)
+    divergence_CC = js_divergence(counts_CA / (sum_C1 + 0.1))
+    empty_C = sum_C1[:, 0] == 0
+    divergence_CC[empty_C, :] += 0.5  # its own KL counts as 1, the other's stays
+    divergence_CC[:, empty_C] += 0.5
+    divergence_CC[np.ix_(empty_C, empty_C)] = 1.0
+    np.fill_diagonal(divergence_CC, 0.0)
+    return 1.0 - divergence_CC
+
+
+def js_divergence(p_CA: Weights) -> Weights:
+    """Jensen-Shannon divergence of each row to each other row, in nats.
+
+    JS_ij = ½ ln 2 (Σ p + Σ q) + ½ Σ_a [p ln p + q ln q - (p+q) ln(p+q)], where only terms that both rows have
+    count, as the bracket is 0 for the others. For rows that sum to 1 the first part is ln 2.
+
+    Rows are computed in an order of their own content, each against the ones with at least as many terms:
+    that saves most of the logarithms where rows are sparse, and makes the result the same bit for bit
+    however the classes are ordered. Memory beside the result: a few MB and twice `p_CA`.
+
+    Args:
+        p_CA: (C, A) not negative; rows need not sum to 1.
+
+    Returns:
+        (C, C) in [0, ln 2] for rows that sum to 1; symmetric, with a diagonal of exactly 0.
+    """
+    order_C = np.lexsort((*p_CA.T, np.count_nonzero(p_CA, axis=1)))
+    sorted_CA = np.ascontiguousarray(p_CA[order_C], dtype=np.float64)
+    bound_CC = 0.5 * LN2 * np.add.outer(sorted_CA.sum(axis=1), sorted_CA.sum(axis=1))
+    divergence_CC = bound_CC + 0.5 * _shared_terms(sorted_CA)
+    np.clip(divergence_CC, 0.0, bound_CC, out=divergence_CC)
+    upper_CC = np.triu(divergence_CC, 1)
+    result_CC = np.empty_like(divergence_CC)
+    result_CC[np.ix_(order_C, order_C)] = upper_CC + upper_CC.T
+    return result_CC
+
+
+def _shared_terms(p_CA: Weights) -> Weights:
+    """Upper triangle of Σ_a [p ln p + q ln q - (p+q) ln(p+q)] over the terms of the first row."""
+    num_classes = len(p_CA)
+    entropy_CA = p_CA * np.log(p_CA, out=np.zeros_like(p_CA), where=p_CA > 0)
+    result_CC = np.zeros((num_classes, num_classes))
+    for start in range(0, num_classes, _BLOCK):
+        stop = min(start + _BLOCK, num_classes)
+        q_AB = np.ascontiguousarray(p_CA[start:stop].T)
+        entropy_AB = np.ascontiguousarray(entropy_CA[start:stop].T)
+        for i in range(stop):
+            terms = np.flatnonzero(p_CA[i])
+            sum_TB = q_AB.take(terms, axis=0)
+            sum_TB += p_CA[i, terms, None]
+            log_TB = np.log(sum_TB)
+            row = entropy_AB.take(terms, axis=0).sum(axis=0)
+            row += entropy_CA[i, terms].sum()
+            row -= np.einsum("tb,tb->b", sum_TB, log_TB)
+            result_CC[i, start:stop] = row
+    return result_CC
+
+
+#: What a person may type after --recipe, for each kind: the equation and how the header names it.
+_RECIPES: dict[str, dict[str, tuple[Callable[[Counts], Weights], str]]] = {
+    "relation": {
+        "paper": (relation_paper, "symmetric"),
+        "release": (relation_release, "symmetric, unit diagonal"),
+    },
+    "attribute": {
+        "similarity": (attribute_similarity, "1 - JS / ln 2"),
+        "divergence": (attribute_divergence, "JS in nats"),
+        "release": (attribute_release, "1 - JS in nats"),
+    },
+}
+
+
+def recipe_names(kind: str) -> tuple[str, ...]:
+    """Names of the recipes of a kind, the default first; empty for a kind that has none.
+
+    Args:
+        kind: "relation" or "attribute".
+    """
+    return tuple(_RECIPES.get(kind, {}))
+
+
+def normalization_of(kind: str, recipe_name: str) -> str:
+    """What a graph's header says under `normalization` for this recipe.
+
+    Raises:
+        InputError: the kind has no such recipe.
+    """
+    return _recipe(kind, recipe_name)[1]
+
+
+def weights_from_counts(kind: str, recipe_name: str, counts: Counts) -> Weights:
+    """Weights of a graph from its counts, by the recipe's equation.
+
+    Args:
+        kind: "relation" (counts of shape (C, C)) or "attribute" (counts of shape (C, A)).
+        recipe_name: one of `recipe_names(kind)`.
+        counts: not negative.
+
+    Returns:
+        (C, C).
+
+    Raises:
+        InputError: the kind has no such recipe.
+    """
+    return _recipe(kind, recipe_name)[0](counts)
+
+
+def _recipe(kind: str, recipe_name: str) -> tuple[Callable[[Counts], Weights], str]:
+    recipes = _RECIPES.get(kind, {})
+    if recipe_name not in recipes:
+        known = ", ".join(recipes) or "none, as its weights cannot be made from counts"
+        raise InputError(f"recipe {recipe_name!r} of a graph of kind {kind!r}: unknown; expected {known}")
+    return recipes[recipe_name]
