@@ -1,0 +1,216 @@
+"""What flows between the stages of a detector, and what a paper plugs into: the page to read first.
+
+A *region stage* pools features for boxes, hands them to a **BoxHead**, and predicts class and box from what the head
+returns. Region-based papers are box heads: one file in `reasoning/`, a frozen dataclass of options with `build()`,
+and a recipe that names it. Here is the contract, and its plain occupant.
+
+Legend for shape suffixes, used in all of `detector`: B images, R regions, C classes, K = C + 1 (background first),
+D width of a region's features, P side of a pooled map, E width of what reasoning adds, H W a feature map.
+"""
+
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from detector.errors import ConfigError
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureMaps:
+    """Features of a batch of images, finest map first.
+
+    Attributes:
+        maps: each (B, channels, H, W).
+        strides: px of the padded image that one cell of each map is wide.
+    """
+
+    maps: tuple[Tensor, ...]
+    strides: tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """The regions of a batch, as columns. `regions[index]` moves every per-region column at once.
+
+    Features, scores and targets can therefore not go out of step. (The released Reasoning-RCNN joins features to
+    regions that were re-sampled into another order in between: rows then belong to different regions, and a row's
+    position tells whether it is foreground.)
+
+    Attributes:
+        boxes_R4: xyxy px of the padded batch image; no gradient.
+        image_R: int64, which image of the batch each region lies in. Rows need not be grouped by image.
+        sizes_B2: int64 (height, width) px of each image without padding.
+        context: the image features that regions are pooled from.
+        logits_RK: class logits of the stage before, with gradient; None in the first stage.
+        weight_KD1: rows of the class layer of the stage before with the bias as last column, detached; None in
+            the first stage.
+        labels_R: in training, int64 class label of each region, 0 is background.
+        truth_R4: in training, the ground-truth box assigned to each region (meaningless for background).
+    """
+
+    boxes_R4: Tensor
+    image_R: Tensor
+    sizes_B2: Tensor
+    context: FeatureMaps
+    logits_RK: Tensor | None = None
+    weight_KD1: Tensor | None = None
+    labels_R: Tensor | None = None
+    truth_R4: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(self.boxes_R4)
+
+    def __getitem__(self, index: Tensor) -> "Regions":
+        """Take the rows that `index` (int64 positions or a bool mask) names, in its order."""
+        columns = ("boxes_R4", "image_R", "logits_RK", "labels_R", "truth_R4")
+        rows = {name: getattr(self, name) for name in columns}
+        return replace(self, **{name: rows[name][index] for name in columns if rows[name] is not None})
+
+    @property
+    def num_images(self) -> int:
+        """Images in the batch, with or without regions."""
+        return len(self.sizes_B2)
+
+
+class BoxHead(Protocol):
+    """Turns pooled region maps into the features that class and box are predicted from.
+
+    It is an `nn.Module`. The contract test (tests/detector/test_heads_contract.py) holds every head to: rows of the
+    output belong to rows of the input, whatever their order; regions of one image do not see another image; zero
+    regions and one region work; every parameter gets a gradient.
+    """
+
+    out_features: int  #: D, width of the features returned
+
+    def __call__(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return features_RD and the head's own losses (by name, scalars; empty when it has none)."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers worth logging about the last forward pass; empty when there are none."""
+
+
+@dataclass(frozen=True, eq=False)
+class HeadInputs:
+    """What a head is built from.
+
+    Attributes:
+        in_channels: channels of the image feature maps, and so of a pooled map.
+        num_maps: number of image feature maps in `regions.context`.
+        roi_size: P, side of a pooled map.
+        num_classes: C, without background.
+        graph_CC: float32 class graph in the data's class order, without background; None when the run has none.
+        previous: the head of the stage before; None in the first stage.
+    """
+
+    in_channels: int
+    num_maps: int
+    roi_size: int
+    num_classes: int
+    graph_CC: Tensor | None = None
+    previous: BoxHead | None = None
+
+
+class HeadConfig(Protocol):
+    """The options of one kind of head: a frozen dataclass beside the head, which knows how to build it."""
+
+    def build(self, inputs: HeadInputs) -> BoxHead:
+        """Make the head; ConfigError when `inputs` lacks something it needs."""
+
+
+class TwoLinear(nn.Module):
+    """The plain box head: flatten, then two linear layers with ReLU (Fast R-CNN; FPN, section 4.2).
+
+    Args:
+        in_features: numbers in one pooled map.
+        width: D.
+    """
+
+    def __init__(self, in_features: int, width: int) -> None:
+        super().__init__()
+        self.out_features = width
+        self.fc6 = nn.Linear(in_features, width)
+        self.fc7 = nn.Linear(width, width)
+
+    def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return features_RD; no losses. Looks at nothing but the pooled map."""
+        hidden_RD = self.fc6(pooled_RCPP.flatten(1)).relu()
+        return self.fc7(hidden_RD).relu(), {}
+
+    def diagnostics(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
+class TwoLinearConfig:
+    """Options of the plain head."""
+
+    width: int = 1024  #: D
+
+    def build(self, inputs: HeadInputs) -> TwoLinear:
+        """Make the head with its own weights."""
+        return TwoLinear(inputs.in_channels * inputs.roi_size**2, self.width)
+
+
+class SharedHead(nn.Module):
+    """The head of the stage before, used again: one set of weights for both stages.
+
+    The other stage owns the weights. They are kept outside this module's tree, so that a state dict has each
+    tensor once, under the owner's name.
+    """
+
+    def __init__(self, head: BoxHead) -> None:
+        super().__init__()
+        self._owned_elsewhere = (head,)
+        self.out_features = head.out_features
+
+    def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
+        """As the head of the stage before."""
+        return self._owned_elsewhere[0](pooled_RCPP, regions)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Nothing: the owner reports."""
+        return {}
+
+
+@dataclass(frozen=True)
+class SharedHeadConfig:
+    """A stage that adds only new class and box layers: the equally stacked plain arm of an experiment."""
+
+    def build(self, inputs: HeadInputs) -> SharedHead:
+        """Make the head around the one of the stage before.
+
+        Raises:
+            ConfigError: there is no stage before.
+        """
+        return SharedHead(previous_head(inputs))
+
+
+def previous_head(inputs: HeadInputs) -> BoxHead:
+    """Return the head of the stage before.
+
+    Raises:
+        ConfigError: there is no stage before.
+    """
+    if inputs.previous is None:
+        raise ConfigError(
+            "model.stages.0.head: found a head that builds on the stage before; expected a head of its own, "
+            "such as TwoLinearConfig; put a plain stage first"
+        )
+    return inputs.previous
+
+
+def graph_of(inputs: HeadInputs) -> Tensor:
+    """Return the class graph.
+
+    Raises:
+        ConfigError: the run has none, or it is not (C, C).
+    """
+    if inputs.graph_CC is None:
+        raise ConfigError("this recipe needs a class graph and got none; give --graph FILE")
+    expected = (inputs.num_classes, inputs.num_classes)
+    if tuple(inputs.graph_CC.shape) != expected:
+        raise ConfigError(f"class graph: found shape {tuple(inputs.graph_CC.shape)}; expected {expected}")
+    return inputs.graph_CC.to(torch.float32)

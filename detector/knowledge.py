@@ -1,0 +1,172 @@
+"""The wall: a class graph enters the detector by class name, never by position.
+
+Two conventions live in this file and nowhere else: how classes of a graph meet classes of the data, and that
+background is class 0 (so class i of the data is label i + 1).
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from detector.errors import ClassMatchError
+
+#: Label of "no object" inside the detector. Graphs, COCO files and `num_classes` do not know it.
+BACKGROUND = 0
+
+#: Rows or columns of an array over K = C + 1 classes that are not background.
+FOREGROUND = slice(BACKGROUND + 1, None)
+
+#: How many missing or dropped classes a message names.
+NAMED_AT_MOST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Knowledge:
+    """A class graph in the order of the data's classes.
+
+    Attributes:
+        graph_CC: float32 edge weights, without background.
+        graph_hash: identity of the graph in its file.
+        messages: what was left out, for the log.
+    """
+
+    graph_CC: Tensor
+    graph_hash: str
+    messages: tuple[str, ...] = ()
+
+
+def load_knowledge(graph_path: Path, class_names: Sequence[str], class_synsets: Sequence[str]) -> Knowledge:
+    """Load a class graph and bring it into the order of the data's classes.
+
+    Args:
+        graph_path: class-graph file (docs/graph-format.md).
+        class_names: C names, in the data's order.
+        class_synsets: C synsets, `""` where unknown.
+
+    Returns:
+        the graph, and a message about graph classes that the data does not have.
+
+    Raises:
+        ClassMatchError: the graph lacks a class of the data (see `match_classes`).
+        KgtoolError: the file is missing or is not a class graph.
+    """
+    from kgtool.graph import load_graph
+
+    graph = load_graph(graph_path)
+    order = match_classes(
+        class_names, class_synsets, graph.classes, graph.synsets, graph_name=str(graph_path)
+    )
+    weight = np.ascontiguousarray(graph.weight[np.ix_(order, order)], dtype=np.float32)
+    kept = set(order)
+    dropped = [name for position, name in enumerate(graph.classes) if position not in kept]
+    messages = (_dropped_message(graph_path, dropped),) if dropped else ()
+    return Knowledge(torch.from_numpy(weight), graph.graph_hash, messages)
+
+
+def match_classes(
+    names: Sequence[str],
+    synsets: Sequence[str],
+    graph_names: Sequence[str],
+    graph_synsets: Sequence[str],
+    *,
+    graph_name: str = "graph",
+) -> list[int]:
+    """Find every class of the data in a graph.
+
+    A class of the data and a class of the graph are the same when their synsets are; where one of them has no
+    synset, when their names are. A class named as a synset (`dog.n.01`) has that synset.
+
+    Args:
+        names: class names of the data, C.
+        synsets: their synsets, `""` where unknown.
+        graph_names: unique class names of the graph.
+        graph_synsets: their synsets, `""` where unknown.
+        graph_name: what to call the graph in a message.
+
+    Returns:
+        for each class of the data its position in the graph; no position twice.
+
+    Raises:
+        ClassMatchError: a class is not in the graph, or two classes are one there. The message names up to five
+            and what is near them.
+    """
+    known = [_synset_of(*pair) for pair in zip(graph_names, graph_synsets, strict=True)]
+    position_by_synset = {synset: position for position, synset in enumerate(known) if synset}
+    position_by_name = {name: position for position, name in enumerate(graph_names)}
+    order: list[int] = []
+    missing: list[str] = []
+    for name, synset in zip(
+        names, (_synset_of(*pair) for pair in zip(names, synsets, strict=True)), strict=True
+    ):
+        by_name = position_by_name.get(name)
+        if synset in position_by_synset:
+            order.append(position_by_synset[synset])
+        elif by_name is not None and not (synset and known[by_name]):
+            order.append(by_name)
+        elif by_name is not None:
+            missing.append(f'"{name}" ({synset}; the graph\'s "{name}" is {known[by_name]})')
+        else:
+            missing.append(_with_near_names(name, graph_names))
+    if missing:
+        raise ClassMatchError(
+            f"{graph_name}: found {len(order)} of the data's {len(names)} classes, not {_first(missing)}; "
+            "expected all of them; build the graph with --classes set to the data's own train.json"
+        )
+    _check_no_position_twice(order, names, graph_names, graph_name)
+    return order
+
+
+def with_background(graph_CC: Tensor, fill: float = 0.0) -> Tensor:
+    """Add background to a class graph as its first row and column.
+
+    Args:
+        graph_CC: edge weights between classes.
+        fill: weight of every edge from and to background, itself included. 0, as in the released graphs of
+            Reasoning-RCNN, lets background neither send nor receive.
+
+    Returns:
+        graph_KK, K = C + 1.
+    """
+    num_classes = len(graph_CC)
+    graph_KK = graph_CC.new_full((num_classes + 1, num_classes + 1), fill)
+    graph_KK[FOREGROUND, FOREGROUND] = graph_CC
+    return graph_KK
+
+
+def _synset_of(name: str, synset: str) -> str:
+    if synset:
+        return synset
+    return name if re.fullmatch(r".+\.[nvars]\.\d+", name) else ""
+
+
+def _with_near_names(name: str, graph_names: Sequence[str]) -> str:
+    near = get_close_matches(name, graph_names, n=2)
+    return f'"{name}"' + (f" (near: {', '.join(near)})" if near else "")
+
+
+def _first(items: Sequence[str]) -> str:
+    more = len(items) - NAMED_AT_MOST
+    return ", ".join(items[:NAMED_AT_MOST]) + (f" and {more} more" if more > 0 else "")
+
+
+def _check_no_position_twice(
+    order: Sequence[int], names: Sequence[str], graph_names: Sequence[str], graph_name: str
+) -> None:
+    name_by_position: dict[int, str] = {}
+    for name, position in zip(names, order, strict=True):
+        if position in name_by_position:
+            raise ClassMatchError(
+                f'{graph_name}: found one class, "{graph_names[position]}", for two classes of the data, '
+                f'"{name_by_position[position]}" and "{name}"; expected one each; correct the synsets of the data'
+            )
+        name_by_position[position] = name
+
+
+def _dropped_message(graph_path: Path, dropped: Sequence[str]) -> str:
+    return f"{graph_path}: {len(dropped)} classes that the data does not have are left out: {_first(dropped)}"

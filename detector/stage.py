@@ -1,0 +1,130 @@
+"""One region stage: assign, pool, head, predict, loss, refine."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchvision.ops import MultiScaleRoIAlign
+
+from detector.boxes import assign_boxes, clip_boxes, decode_boxes, encode_boxes
+from detector.config import StageConfig
+from detector.interfaces import BoxHead, FeatureMaps, Regions
+from detector.knowledge import BACKGROUND
+
+#: Smooth L1 turns from quadratic to linear here (torchvision's and Detectron's value).
+BOX_LOSS_BETA = 1 / 9
+
+#: Regions are pooled from maps up to this stride; a coarser one serves proposals and context only.
+COARSEST_POOLED_STRIDE = 32
+
+
+@dataclass(frozen=True, eq=False)
+class StageOutput:
+    """What one stage predicts for its regions.
+
+    Attributes:
+        features_RD: what class and box were predicted from.
+        logits_RK: class logits, background first.
+        deltas_R4: box deltas, the same for all classes.
+        losses: the head's own losses.
+    """
+
+    features_RD: Tensor
+    logits_RK: Tensor
+    deltas_R4: Tensor
+    losses: dict[str, Tensor]
+
+
+class RegionPool(nn.Module):
+    """RoIAlign on the map that fits a region's size (FPN, equation 1); torchvision's, in the regions' order.
+
+    Args:
+        strides: px of one cell of each feature map.
+        roi_size: P, side of the pooled map.
+        sampling_ratio: points a bin and side.
+    """
+
+    def __init__(self, strides: Sequence[int], roi_size: int, sampling_ratio: int) -> None:
+        super().__init__()
+        self.names = [str(level) for level, stride in enumerate(strides) if stride <= COARSEST_POOLED_STRIDE]
+        self.align = MultiScaleRoIAlign(self.names, roi_size, sampling_ratio)
+
+    def forward(self, regions: Regions) -> Tensor:
+        """Return pooled_RCPP."""
+        maps: FeatureMaps = regions.context
+        height, width = (side * maps.strides[0] for side in maps.maps[0].shape[-2:])
+        order = torch.argsort(regions.image_R, stable=True)
+        counts = torch.bincount(regions.image_R, minlength=regions.num_images).tolist()
+        pooled = self.align(
+            {name: maps.maps[int(name)] for name in self.names},
+            list(regions.boxes_R4[order].split(counts)),
+            [(height, width)] * regions.num_images,
+        )
+        return pooled[torch.argsort(order)]
+
+
+class Stage(nn.Module):
+    """A head with its class layer and its class-agnostic box layer.
+
+    Args:
+        config: thresholds and weights.
+        head: turns pooled maps into features.
+        num_classes: C.
+        pool: RoIAlign, without weights, the same for all stages.
+    """
+
+    def __init__(self, config: StageConfig, head: BoxHead, num_classes: int, pool: RegionPool) -> None:
+        super().__init__()
+        self.config = config
+        self.pool = pool
+        self.head = head
+        self.class_layer = nn.Linear(head.out_features, num_classes + 1)
+        self.box_layer = nn.Linear(head.out_features, 4)
+
+    def forward(self, regions: Regions) -> StageOutput:
+        """Predict class and box of every region."""
+        features_RD, losses = self.head(self.pool(regions), regions)
+        return StageOutput(features_RD, self.class_layer(features_RD), self.box_layer(features_RD), losses)
+
+    def assign(self, regions: Regions, targets: Sequence[dict[str, Tensor]]) -> Regions:
+        """Give every region the ground truth it overlaps by `foreground_iou` or more; order and number stay."""
+        labels_R = torch.full_like(regions.image_R, BACKGROUND)
+        truth_R4 = regions.boxes_R4.clone()
+        for image, target in enumerate(targets):
+            rows = torch.nonzero(regions.image_R == image).flatten()
+            labels_R[rows], truth_R4[rows] = assign_boxes(
+                regions.boxes_R4[rows], target["boxes"], target["labels"], self.config.foreground_iou
+            )
+        return replace(regions, labels_R=labels_R, truth_R4=truth_R4)
+
+    def losses(self, regions: Regions, output: StageOutput) -> dict[str, Tensor]:
+        """Cross-entropy of the class and smooth L1 of the box, weighted; means over all regions.
+
+        The box loss sums over foreground regions and divides by the number of all (Fast R-CNN, as torchvision).
+        """
+        assert regions.labels_R is not None and regions.truth_R4 is not None
+        count = max(len(regions), 1)
+        class_loss = F.cross_entropy(output.logits_RK.float(), regions.labels_R, reduction="sum") / count
+        rows = torch.nonzero(regions.labels_R != BACKGROUND).flatten()
+        wanted = encode_boxes(regions.boxes_R4[rows], regions.truth_R4[rows], self.config.box_std)
+        deltas = output.deltas_R4[rows].float()
+        box_loss = F.smooth_l1_loss(deltas, wanted, beta=BOX_LOSS_BETA, reduction="sum") / count
+        losses = {"class": class_loss, "box": box_loss, **output.losses}
+        return {name: loss * self.config.loss_weight for name, loss in losses.items()}
+
+    def refine(self, regions: Regions, output: StageOutput) -> Regions:
+        """Return the same regions in the same order as the next stage sees them.
+
+        Boxes are moved and clipped, without gradient; logits and class layer come along; targets are forgotten.
+        """
+        moved = decode_boxes(output.deltas_R4.detach(), regions.boxes_R4, self.config.box_std)
+        return replace(
+            regions,
+            boxes_R4=clip_boxes(moved, regions.sizes_B2[regions.image_R]),
+            logits_RK=output.logits_RK,
+            weight_KD1=torch.cat([self.class_layer.weight, self.class_layer.bias[:, None]], dim=1).detach(),
+            labels_R=None,
+            truth_R4=None,
+        )
