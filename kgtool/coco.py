@@ -1,0 +1,294 @@
+"""COCO JSON, in and out: images, categories, boxes as columns, and relations between boxes.
+
+Boxes are what kgtool reads and writes; masks and captions of a file read are left out. Two extra lists carry
+relations: `rel_categories` (`id`, `name`) and `rel_annotations` (`id`, `image_id`, `subject_id`,
+`predicate_id`, `object_id`, where subject and object are annotation ids). COCO tools ignore both.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import BinaryIO
+
+import msgspec
+import numpy as np
+
+from kgtool.errors import InputError, KgtoolError
+from kgtool.files import atomic_path
+from kgtool.json_rows import iter_rows
+
+
+class Image(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One image: id, path below the image folder, size in pixels, and COCO's id where it has one."""
+
+    id: int
+    file_name: str
+    width: int
+    height: int
+    coco_id: int | None = None
+
+
+class Category(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One class; `frequency` and the counts are LVIS's: rare, common or frequent, images, boxes of train."""
+
+    id: int
+    name: str
+    synset: str = ""
+    frequency: str = ""
+    image_count: int | None = None
+    instance_count: int | None = None
+
+
+class RelationCategory(msgspec.Struct, frozen=True):
+    """One predicate."""
+
+    id: int
+    name: str
+
+
+@dataclass(frozen=True, eq=False)
+class Annotations:
+    """Boxes as columns, one row a box.
+
+    Attributes:
+        id_N: annotation ids, unique, integer.
+        image_id_N: the id of the image each box is in.
+        category_id_N: the id of the class each box shows.
+        boxes_xywh_N4: left, top, width, height in pixels; integer or float.
+        area_N: in square pixels; what COCO's small, medium and large go by.
+        crowd_N: 1 where one box stands for a group, else 0.
+    """
+
+    id_N: np.ndarray
+    image_id_N: np.ndarray
+    category_id_N: np.ndarray
+    boxes_xywh_N4: np.ndarray
+    area_N: np.ndarray
+    crowd_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.id_N)
+
+    def take(self, rows: np.ndarray) -> "Annotations":
+        """The rows of a mask or an index array."""
+        return Annotations(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Relations:
+    """Relations as columns, one row a subject, predicate and object; ids as in the module's text."""
+
+    id_N: np.ndarray
+    image_id_N: np.ndarray
+    subject_id_N: np.ndarray
+    predicate_id_N: np.ndarray
+    object_id_N: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.id_N)
+
+    def take(self, rows: np.ndarray) -> "Relations":
+        """The rows of a mask or an index array."""
+        return Relations(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """What one COCO JSON file holds; `relations` is None where the file has no relations."""
+
+    images: tuple[Image, ...]
+    categories: tuple[Category, ...]
+    annotations: Annotations
+    rel_categories: tuple[RelationCategory, ...] = ()
+    relations: Relations | None = None
+
+
+class _Annotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float]
+    area: float | None = None
+    iscrowd: int = 0
+
+
+class _RelAnnotation(msgspec.Struct, gc=False):
+    id: int
+    image_id: int
+    subject_id: int
+    predicate_id: int
+    object_id: int
+
+
+class _File(msgspec.Struct):
+    images: list[Image]
+    categories: list[Category]
+    annotations: list[_Annotation]
+    rel_categories: list[RelationCategory] = []
+    rel_annotations: list[_RelAnnotation] | None = None
+
+
+def load_dataset(path: Path) -> Dataset:
+    """Read a COCO JSON file into columns, and check it.
+
+    Args:
+        path: a file with `images`, `annotations` and `categories`, as in COCO, LVIS, or written by kgtool.
+
+    Raises:
+        KgtoolError: the file cannot be read.
+        InputError: not COCO JSON, or ids that are not unique or point nowhere; see `check_dataset`.
+    """
+    try:
+        file = msgspec.json.decode(path.read_bytes(), type=_File)
+    except OSError as error:
+        raise KgtoolError(f"{path}: cannot be read ({error.strerror})") from None
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"{path}: found {error}; expected COCO JSON with images, categories and annotations with bbox"
+        ) from None
+    relations = None
+    if file.rel_annotations is not None:
+        relations = Relations(
+            *(_column(file.rel_annotations, name) for name in _RelAnnotation.__struct_fields__)
+        )
+    dataset = Dataset(
+        tuple(file.images), tuple(file.categories), _columns(file), tuple(file.rel_categories), relations
+    )
+    check_dataset(dataset, place=str(path))
+    return dataset
+
+
+def _columns(file: _File) -> Annotations:
+    rows = file.annotations
+    boxes = np.array([row.bbox for row in rows], dtype=np.float64).reshape(-1, 4)
+    area = [row.bbox[2] * row.bbox[3] if row.area is None else row.area for row in rows]
+    return Annotations(
+        id_N=_column(rows, "id"),
+        image_id_N=_column(rows, "image_id"),
+        category_id_N=_column(rows, "category_id"),
+        boxes_xywh_N4=boxes,
+        area_N=np.array(area, dtype=np.float64),
+        crowd_N=_column(rows, "iscrowd"),
+    )
+
+
+def _column(rows: Sequence[msgspec.Struct], name: str) -> np.ndarray:
+    return np.fromiter((getattr(row, name) for row in rows), np.int64, len(rows))
+
+
+def check_dataset(dataset: Dataset, *, place: str) -> None:
+    """Check that ids and class names are unique, that every id points somewhere, and that boxes are finite.
+
+    Args:
+        dataset: what to check.
+        place: the file, for the message.
+
+    Raises:
+        InputError: with the first rule broken.
+    """
+    image_ids = np.array([image.id for image in dataset.images], dtype=np.int64)
+    category_ids = np.array([category.id for category in dataset.categories], dtype=np.int64)
+    rows = dataset.annotations
+    _check_unique(image_ids, "images", place)
+    _check_unique(category_ids, "categories", place)
+    _check_unique(rows.id_N, "annotations", place)
+    for name, count in Counter(category.name for category in dataset.categories).items():
+        if count > 1:
+            raise InputError(f"{place}, categories: found the name {name!r} {count} times; expected it once")
+    _check_known(rows.image_id_N, image_ids, "annotations: image_id", "images", place)
+    _check_known(rows.category_id_N, category_ids, "annotations: category_id", "categories", place)
+    bad = np.flatnonzero(
+        ~np.isfinite(rows.boxes_xywh_N4).all(axis=1) | (rows.boxes_xywh_N4[:, 2:] < 0).any(axis=1)
+    )
+    if len(bad):
+        box = rows.boxes_xywh_N4[bad[0]].tolist()
+        raise InputError(
+            f"{place}, annotation {rows.id_N[bad[0]]}: found bbox {box}; expected x, y, width, height with "
+            "width and height of at least 0; correct or remove it"
+        )
+    if dataset.relations is not None:
+        _check_relations(dataset, image_ids, place)
+
+
+def _check_relations(dataset: Dataset, image_ids: np.ndarray, place: str) -> None:
+    relations = dataset.relations
+    assert relations is not None
+    predicate_ids = np.array([category.id for category in dataset.rel_categories], dtype=np.int64)
+    _check_unique(predicate_ids, "rel_categories", place)
+    _check_unique(relations.id_N, "rel_annotations", place)
+    _check_known(relations.image_id_N, image_ids, "rel_annotations: image_id", "images", place)
+    _check_known(
+        relations.predicate_id_N, predicate_ids, "rel_annotations: predicate_id", "rel_categories", place
+    )
+    for end, ids in (("subject_id", relations.subject_id_N), ("object_id", relations.object_id_N)):
+        _check_known(ids, dataset.annotations.id_N, f"rel_annotations: {end}", "annotations", place)
+
+
+def _check_unique(ids: np.ndarray, what: str, place: str) -> None:
+    ordered = np.sort(ids)
+    twice = ordered[1:][ordered[1:] == ordered[:-1]]
+    if len(twice):
+        raise InputError(f"{place}, {what}: found id {twice[0]} twice; expected each id once")
+
+
+def _check_known(ids: np.ndarray, known: np.ndarray, what: str, where: str, place: str) -> None:
+    unknown = ids[~np.isin(ids, known)]
+    if len(unknown):
+        raise InputError(
+            f"{place}, {what}: found {unknown[0]} ({len(unknown)} such rows); expected an id of {where}"
+        )
+
+
+def save_dataset(dataset: Dataset, path: Path, *, overwrite: bool = False) -> None:
+    """Write COCO JSON, one record a line; the same data set gives the same bytes.
+
+    Whole numbers are written without a decimal point. The file appears complete or not at all.
+
+    Raises:
+        InputError: the data set breaks a rule of `check_dataset`.
+        OutputExistsError: the file is there and `overwrite` is false.
+        KgtoolError: the folder to write into does not exist.
+    """
+    check_dataset(dataset, place=str(path))
+    with atomic_path(path, overwrite=overwrite) as part, part.open("wb") as file:
+        _write_list(file, b'{"images":[\n', _iter_records(dataset.images))
+        _write_list(file, b'],\n"categories":[\n', _iter_records(dataset.categories))
+        _write_list(file, b'],\n"annotations":[\n', _iter_annotations(dataset.annotations))
+        if dataset.relations is not None:
+            _write_list(file, b'],\n"rel_categories":[\n', _iter_records(dataset.rel_categories))
+            _write_list(file, b'],\n"rel_annotations":[\n', _iter_relations(dataset.relations))
+        file.write(b"]}\n")
+
+
+def _write_list(file: BinaryIO, opening: bytes, blocks: Iterable[bytes]) -> None:
+    file.write(opening)
+    wrote = False
+    for block in blocks:
+        file.write(block)
+        wrote = True
+    file.write(b"\n" if wrote else b"")
+
+
+def _iter_records(records: Sequence[msgspec.Struct]) -> Iterator[bytes]:
+    if records:
+        yield b",\n".join(map(msgspec.json.Encoder().encode, records))
+
+
+def _iter_annotations(rows: Annotations) -> Iterator[bytes]:
+    template = '{"id":%d,"image_id":%d,"category_id":%d,"bbox":[%d,%d,%d,%d],"area":%d,"iscrowd":%d}'
+    columns = (
+        rows.id_N,
+        rows.image_id_N,
+        rows.category_id_N,
+        *rows.boxes_xywh_N4.T,
+        rows.area_N,
+        rows.crowd_N,
+    )
+    return iter_rows(template, columns)
+
+
+def _iter_relations(rows: Relations) -> Iterator[bytes]:
+    template = '{"id":%d,"image_id":%d,"subject_id":%d,"predicate_id":%d,"object_id":%d}'
+    columns = (rows.id_N, rows.image_id_N, rows.subject_id_N, rows.predicate_id_N, rows.object_id_N)
+    return iter_rows(template, columns)

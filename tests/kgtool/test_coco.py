@@ -1,0 +1,208 @@
+"""COCO JSON: what is written is read back, the reference reader agrees, and bad files get one line."""
+
+import contextlib
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pycocotools.coco import COCO
+
+from kgtool.coco import (
+    Annotations,
+    Category,
+    Dataset,
+    Image,
+    RelationCategory,
+    Relations,
+    check_dataset,
+    load_dataset,
+    save_dataset,
+)
+from kgtool.errors import InputError, KgtoolError, OutputExistsError
+from kgtool.json_rows import BLOCK_ROWS, iter_rows
+
+REAL_COCO = Path(__file__).parents[2] / "../shared/real_data/coco/instances.json"
+WHOLE = st.integers(0, 2**63 - 1) | st.integers(0, 100_000)
+
+
+def small_dataset(**changes: object) -> Dataset:
+    parts: dict[str, object] = {
+        "images": (Image(7, "a/7.jpg", 64, 48), Image(9, "b/9.jpg", 32, 32, coco_id=139)),
+        "categories": (
+            Category(1, "dog.n.01", "dog.n.01", "r", 1, 2),
+            Category(2, 'big "cat" é', "", "r", 1, 1),
+        ),
+        "annotations": Annotations(
+            id_N=np.array([3, 1, 2]),
+            image_id_N=np.array([7, 7, 9]),
+            category_id_N=np.array([1, 2, 1]),
+            boxes_xywh_N4=np.array([[0, 0, 10, 5], [1, 2, 3, 4], [0, 0, 32, 32]], dtype=np.int32),
+            area_N=np.array([50, 12, 1024]),
+            crowd_N=np.array([0, 0, 1]),
+        ),
+        "rel_categories": (RelationCategory(1, "on"),),
+        "relations": Relations(
+            id_N=np.array([1]),
+            image_id_N=np.array([7]),
+            subject_id_N=np.array([3]),
+            predicate_id_N=np.array([1]),
+            object_id_N=np.array([1]),
+        ),
+    }
+    return Dataset(**{**parts, **changes})  # type: ignore[arg-type]
+
+
+def changed_rows(**changes: object) -> Annotations:
+    rows = small_dataset().annotations
+    return Annotations(**{**vars(rows), **changes})  # type: ignore[arg-type]
+
+
+def open_with_pycocotools(path: Path) -> COCO:
+    with contextlib.redirect_stdout(io.StringIO()):
+        return COCO(str(path))
+
+
+def test_a_saved_file_is_read_back_as_it_was(tmp_path: Path) -> None:
+    dataset = small_dataset()
+    save_dataset(dataset, tmp_path / "a.json")
+    again = load_dataset(tmp_path / "a.json")
+    assert again.images == dataset.images
+    assert again.categories == dataset.categories
+    assert again.rel_categories == dataset.rel_categories
+    assert again.relations is not None
+    assert dataset.relations is not None
+    for ours, theirs in ((dataset.annotations, again.annotations), (dataset.relations, again.relations)):
+        for name, column in vars(ours).items():
+            np.testing.assert_array_equal(column, getattr(theirs, name), err_msg=name)
+
+
+def test_saving_what_was_read_gives_the_same_bytes(tmp_path: Path) -> None:
+    save_dataset(small_dataset(), tmp_path / "a.json")
+    save_dataset(load_dataset(tmp_path / "a.json"), tmp_path / "b.json")
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_pycocotools_reads_the_same_boxes(tmp_path: Path) -> None:
+    save_dataset(small_dataset(), tmp_path / "a.json")
+    coco = open_with_pycocotools(tmp_path / "a.json")
+    assert sorted(coco.getImgIds()) == [7, 9]
+    assert [annotation["bbox"] for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[7]))] == [
+        [0, 0, 10, 5],
+        [1, 2, 3, 4],
+    ]
+    assert coco.loadCats([2])[0]["name"] == 'big "cat" é'
+    assert coco.loadImgs([9])[0]["coco_id"] == 139
+    assert "coco_id" not in coco.loadImgs([7])[0]
+
+
+def test_an_empty_data_set_is_valid_json(tmp_path: Path) -> None:
+    rows = small_dataset().annotations.take(np.zeros(3, dtype=bool))
+    empty = small_dataset(annotations=rows, images=(), relations=None, rel_categories=())
+    save_dataset(empty, tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text())["annotations"] == []
+    assert len(load_dataset(tmp_path / "a.json").annotations) == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": (Image(7, "a", 1, 1), Image(7, "b", 1, 1))}, "images: found id 7 twice"),
+        ({"categories": (Category(1, "a"), Category(2, "a"))}, "the name 'a' 2 times"),
+        ({"categories": (Category(1, "a"),)}, r"annotations: category_id: found 2 \(1 such rows\)"),
+        ({"annotations": changed_rows(id_N=np.array([1, 1, 2]))}, "annotations: found id 1 twice"),
+        ({"annotations": changed_rows(image_id_N=np.array([7, 7, 8]))}, "image_id: found 8"),
+        (
+            {
+                "annotations": changed_rows(
+                    boxes_xywh_N4=np.array([[0, 0, 1, 1], [0, 0, -1, 1], [0, 0, 1, 1]])
+                )
+            },
+            r"annotation 1: found bbox \[0, 0, -1, 1\]",
+        ),
+        ({"rel_categories": ()}, "predicate_id: found 1"),
+    ],
+)
+def test_ids_that_repeat_or_point_nowhere_are_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        save_dataset(small_dataset(**changes), tmp_path / "a.json")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "truncated"),
+        ('{"images": [], "categories": [', "truncated"),
+        ("[]", "Expected `object`, got `array`"),
+        ('{"images": [], "categories": []}', "annotations"),
+        (
+            '{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1}]}',
+            r"missing required field `bbox` - at `\$.annotations\[0\]`",
+        ),
+    ],
+)
+def test_a_file_that_is_no_coco_json_gets_one_line(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "a.json").write_text(text)
+    with pytest.raises(InputError, match=message) as caught:
+        load_dataset(tmp_path / "a.json")
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(str(tmp_path / "a.json"))
+
+
+def test_a_missing_file_and_a_file_in_the_way_are_told(tmp_path: Path) -> None:
+    with pytest.raises(KgtoolError, match="cannot be read"):
+        load_dataset(tmp_path / "a.json")
+    save_dataset(small_dataset(), tmp_path / "a.json")
+    with pytest.raises(OutputExistsError):
+        save_dataset(small_dataset(), tmp_path / "a.json")
+
+
+@pytest.mark.skipif(not REAL_COCO.exists(), reason="the COCO sample is not here")
+def test_the_real_coco_sample_agrees_with_pycocotools(tmp_path: Path) -> None:
+    dataset = load_dataset(REAL_COCO)
+    save_dataset(dataset, tmp_path / "a.json")
+    theirs, ours = open_with_pycocotools(REAL_COCO), open_with_pycocotools(tmp_path / "a.json")
+    assert len(dataset.annotations) == len(theirs.anns) == 678
+    for key, annotation in theirs.anns.items():
+        written = ours.anns[key]
+        for name in ("image_id", "category_id", "bbox", "iscrowd", "area"):
+            assert written[name] == annotation[name], (key, name)
+
+
+@settings(deadline=None, max_examples=40)
+@given(rows=st.lists(st.tuples(WHOLE, WHOLE), max_size=60))
+def test_numbers_from_the_table_are_the_numbers_of_python(rows: list[tuple[int, int]]) -> None:
+    columns = np.array(rows, dtype=np.int64).reshape(-1, 2)
+    text = b"".join(iter_rows("{%d,%d}", list(columns.T), separator="\n"))
+    assert text.decode() == "\n".join(f"{{{first},{second}}}" for first, second in rows)
+
+
+@settings(deadline=None, max_examples=40)
+@given(values=st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=30))
+def test_floats_and_negative_numbers_are_written_exactly(values: list[float]) -> None:
+    text = b"".join(iter_rows('{"50%":%d}', [np.array(values)], separator=","))
+    assert [row["50%"] for row in json.loads(f"[{text.decode()}]")] == values
+
+
+def test_rows_over_several_blocks_keep_their_order() -> None:
+    count = 2 * BLOCK_ROWS
+    for size in (count - 1, count, count + 1):
+        text = b"".join(iter_rows("%d", [np.arange(size)]))
+        assert text.decode().split(",\n") == [str(value) for value in range(size)]
+
+
+def test_what_was_checked_is_what_is_loaded(tmp_path: Path) -> None:
+    """A file with every id right passes; with a relation to a box that is not there it does not."""
+    check_dataset(small_dataset(), place="here")
+    save_dataset(small_dataset(), tmp_path / "a.json")
+    document = json.loads((tmp_path / "a.json").read_text())
+    document["rel_annotations"][0]["object_id"] = 77
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="rel_annotations: object_id: found 77"):
+        load_dataset(tmp_path / "a.json")
