@@ -6,6 +6,7 @@ class here: it is the detector's private business.
 """
 
 import csv
+import io
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ def _from_lines(text: str) -> ClassTable:
 
 
 def _from_csv(text: str) -> ClassTable:
-    rows = csv.DictReader(text.splitlines(), strict=True)
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     columns = [name.strip().casefold() for name in rows.fieldnames or []]
     if "name" not in columns:
         raise InputError(

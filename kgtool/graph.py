@@ -156,7 +156,8 @@ class ClassGraph:
 
         result = nx.DiGraph() if self.header["directed"] else nx.Graph()
         result.graph.update(self.header)
-        result.add_nodes_from((name, {"synset": synset}) for name, synset in zip(self.classes, self.synsets))
+        for name, synset in zip(self.classes, self.synsets, strict=True):
+            result.add_node(name, synset=synset)
         counts = None if self.kind == "attribute" else self.counts
         for row, column in np.argwhere(self.weight > 0).tolist():
             if not self.header["directed"] and column < row:
@@ -255,8 +256,8 @@ def check_graph(graph: ClassGraph) -> None:
     expected = _hash_of(graph)
     if graph.graph_hash != expected:
         raise GraphFormatError(
-            f"header: found graph_hash {graph.graph_hash[:12]}...; expected {expected[:12]}..., from the content; "
-            "the file was changed after it was made: build it again"
+            f"header: found graph_hash {graph.graph_hash[:12]}...; expected {expected[:12]}... "
+            "from the content; the file was changed after it was made: build it again"
         )
 
 

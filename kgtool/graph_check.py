@@ -97,8 +97,8 @@ def check_classes(classes: Sequence[str], synsets: Sequence[str]) -> None:
         for position, value in enumerate(values):
             if not isinstance(value, str) or value != value.strip() or not _is_clean(value):
                 raise GraphFormatError(
-                    f"{what}[{position}]: found {value!r}; expected text without control characters or blanks "
-                    f"at its ends, at most {MAX_NAME_LENGTH} characters"
+                    f"{what}[{position}]: found {value!r}; expected text without control characters "
+                    f"or blanks at its ends, at most {MAX_NAME_LENGTH} characters"
                 )
     first: dict[str, int] = {}
     for position, name in enumerate(classes):
@@ -106,7 +106,7 @@ def check_classes(classes: Sequence[str], synsets: Sequence[str]) -> None:
             raise GraphFormatError(f"classes[{position}]: found an empty name; expected a name")
         if is_background(name):
             raise GraphFormatError(
-                f"classes[{position}]: found {name!r}; expected no background class; the detector adds its own"
+                f"classes[{position}]: found {name!r}; expected no background; the detector adds its own"
             )
         if name in first:
             raise GraphFormatError(f"classes[{position}]: found {name!r} again, as classes[{first[name]}]")
@@ -177,7 +177,7 @@ def check_evidence(
     """
     if not all(isinstance(term, str) for term in terms) or len(set(terms)) != len(terms):
         raise GraphFormatError(
-            "evidence_terms: found a term twice, or one that is not text; expected each once"
+            "evidence_terms: found a term twice, or not text; expected each once"
         )
     try:
         "\n".join(terms).encode()
@@ -190,7 +190,7 @@ def check_evidence(
         raise GraphFormatError("evidence_terms: not in order; expected most frequent first, ties by name")
     if index.ndim != 2 or index.shape[1] not in (2, 3):
         raise GraphFormatError(
-            f"evidence_index: found shape {index.shape}; expected (N, 3) class, term, class or (N, 2) class, term"
+            f"evidence_index: found shape {index.shape}; expected (N, 2) or (N, 3)"
         )
     _check_array("evidence_index", index, np.int32, (None, index.shape[1]))
     _check_array("evidence_count", count, np.int64, (len(index),))

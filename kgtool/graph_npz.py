@@ -64,7 +64,7 @@ def _check_sizes(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo
             raise GraphFormatError(f"{name}: found Python objects; expected numbers or text")
         if declared != info.file_size:
             raise GraphFormatError(
-                f"{name}: found {info.file_size} bytes; expected {declared} from its header"
+                f"{name}: found {info.file_size} bytes; its header says {declared}"
             )
         if name == "classes" and len(shape) == 1:
             num_classes = shape[0]
@@ -100,7 +100,7 @@ def _read_array(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> npt.NDArray[
     with archive.open(info) as stream:
         shape, fortran_order, dtype = _read_header(stream)
         data = bytearray(math.prod(shape) * dtype.itemsize)
-        if stream.readinto(data) != len(data) or stream.read(1):
+        if stream.readinto(data) != len(data) or stream.read(1):  # type: ignore[attr-defined]
             raise EOFError(f"{info.filename} is cut off")
     array = np.frombuffer(data, dtype=dtype)
     return array.reshape(shape[::-1]).T if fortran_order else array.reshape(shape)

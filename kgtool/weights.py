@@ -40,7 +40,8 @@ def relation_paper(counts_CC: Counts) -> Weights:
     total_CC = (counts_CC + counts_CC.T).astype(np.float64)
     degree_C = total_CC.sum(axis=1)  # sums of integers below 2**53: exact in any order
     root_CC = np.sqrt(np.multiply.outer(degree_C, degree_C))
-    return np.divide(total_CC, root_CC, out=np.zeros_like(total_CC), where=root_CC > 0)
+    weight_CC: Weights = np.divide(total_CC, root_CC, out=np.zeros_like(total_CC), where=root_CC > 0)
+    return weight_CC
 
 
 def relation_release(counts_CC: Counts) -> Weights:
@@ -74,7 +75,8 @@ def attribute_distribution(counts_CA: Counts) -> Weights:
         (C, A) rows that sum to 1, or to 0.
     """
     sum_C1 = counts_CA.sum(axis=1, keepdims=True)
-    return np.divide(counts_CA, sum_C1, out=np.zeros(counts_CA.shape), where=sum_C1 > 0)
+    p_CA: Weights = np.divide(counts_CA, sum_C1, out=np.zeros(counts_CA.shape), where=sum_C1 > 0)
+    return p_CA
 
 
 def attribute_divergence(counts_CA: Counts) -> Weights:
@@ -92,6 +94,7 @@ def attribute_divergence(counts_CA: Counts) -> Weights:
         (C, C) in [0, ln 2], with a diagonal of exactly 0.
     """
     divergence_CC = js_divergence(attribute_distribution(counts_CA))
+    np.minimum(divergence_CC, LN2, out=divergence_CC)  # a row's sum may miss 1 by a rounding
     empty_C = counts_CA.sum(axis=1) == 0
     divergence_CC[empty_C, :] = LN2
     divergence_CC[:, empty_C] = LN2
@@ -144,49 +147,53 @@ def attribute_release(counts_CA: Counts) -> Weights:
 def js_divergence(p_CA: Weights) -> Weights:
     """Jensen-Shannon divergence of each row to each other row, in nats.
 
-    JS_ij = ½ ln 2 (Σ p + Σ q) + ½ Σ_a [p ln p + q ln q - (p+q) ln(p+q)], where only terms that both rows have
-    count, as the bracket is 0 for the others. For rows that sum to 1 the first part is ln 2.
+    JS_ij = ½ ln 2 (Σ p + Σ q) + ½ Σ_a [p ln p + q ln q - (p+q) ln(p+q)], where the bracket is 0 for a term
+    that only one of the rows has. For rows that sum to 1 the first part is ln 2.
 
-    Rows are computed in an order of their own content, each against the ones with at least as many terms:
-    that saves most of the logarithms where rows are sparse, and makes the result the same bit for bit
-    however the classes are ordered. Memory beside the result: a few MB and twice `p_CA`.
+    Rows are computed in an order given by their own content, each against those that have as many terms or
+    more, over its own terms only. That saves most of the logarithms where rows are sparse, and makes the
+    result the same bit for bit in whichever order the classes come. Memory beside the result: a few times
+    that of `p_CA`, and a few MB.
 
     Args:
         p_CA: (C, A) not negative; rows need not sum to 1.
 
     Returns:
-        (C, C) in [0, ln 2] for rows that sum to 1; symmetric, with a diagonal of exactly 0.
+        (C, C), at most ln 2 for rows that sum to 1; symmetric, not negative, with a diagonal of exactly 0.
     """
     order_C = np.lexsort((*p_CA.T, np.count_nonzero(p_CA, axis=1)))
-    sorted_CA = np.ascontiguousarray(p_CA[order_C], dtype=np.float64)
-    bound_CC = 0.5 * LN2 * np.add.outer(sorted_CA.sum(axis=1), sorted_CA.sum(axis=1))
-    divergence_CC = bound_CC + 0.5 * _shared_terms(sorted_CA)
-    np.clip(divergence_CC, 0.0, bound_CC, out=divergence_CC)
-    upper_CC = np.triu(divergence_CC, 1)
-    result_CC = np.empty_like(divergence_CC)
-    result_CC[np.ix_(order_C, order_C)] = upper_CC + upper_CC.T
+    sorted_CA = np.asarray(p_CA[order_C], dtype=np.float64)
+    entropy_CA = sorted_CA * np.log(sorted_CA, out=np.zeros_like(sorted_CA), where=sorted_CA > 0)
+    result_CC = np.empty((len(order_C), len(order_C)))
+    for start in range(0, len(order_C), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        _fill_columns(result_CC, order_C, sorted_CA, entropy_CA, block)
+    position_C = np.argsort(order_C)
+    for row_C in result_CC:  # rows are in place already; columns are still in the order of content
+        row_C[:] = row_C[position_C]
     return result_CC
 
 
-def _shared_terms(p_CA: Weights) -> Weights:
-    """Upper triangle of Σ_a [p ln p + q ln q - (p+q) ln(p+q)] over the terms of the first row."""
-    num_classes = len(p_CA)
-    entropy_CA = p_CA * np.log(p_CA, out=np.zeros_like(p_CA), where=p_CA > 0)
-    result_CC = np.zeros((num_classes, num_classes))
-    for start in range(0, num_classes, _BLOCK):
-        stop = min(start + _BLOCK, num_classes)
-        q_AB = np.ascontiguousarray(p_CA[start:stop].T)
-        entropy_AB = np.ascontiguousarray(entropy_CA[start:stop].T)
-        for i in range(stop):
-            terms = np.flatnonzero(p_CA[i])
-            sum_TB = q_AB.take(terms, axis=0)
-            sum_TB += p_CA[i, terms, None]
-            log_TB = np.log(sum_TB)
-            row = entropy_AB.take(terms, axis=0).sum(axis=0)
-            row += entropy_CA[i, terms].sum()
-            row -= np.einsum("tb,tb->b", sum_TB, log_TB)
-            result_CC[i, start:stop] = row
-    return result_CC
+def _fill_columns(
+    result_CC: Weights, order_C: npt.NDArray[np.intp], p_CA: Weights, entropy_CA: Weights, block: slice
+) -> None:
+    """Fill the columns of one block, for rows up to the block's end, and what mirrors them."""
+    q_AB = np.ascontiguousarray(p_CA[block].T)
+    entropy_AB = np.ascontiguousarray(entropy_CA[block].T)
+    largest_C = 0.5 * LN2 * p_CA.sum(axis=1)
+    for i, row in enumerate(order_C[: block.stop]):
+        terms = np.flatnonzero(p_CA[i])
+        sum_TB = q_AB.take(terms, axis=0)
+        sum_TB += p_CA[i, terms, None]
+        shared_B = entropy_AB.take(terms, axis=0).sum(axis=0)
+        shared_B += entropy_CA[i, terms].sum()
+        shared_B -= np.einsum("tb,tb->b", sum_TB, np.log(sum_TB))
+        largest_B = largest_C[block] + largest_C[i]
+        np.clip(largest_B + 0.5 * shared_B, 0.0, largest_B, out=result_CC[row, block])
+    rows = order_C[block]
+    result_CC[rows, : block.start] = result_CC[order_C[: block.start], block].T
+    upper_BB = np.triu(result_CC[rows, block], 1)
+    result_CC[rows, block] = upper_BB + upper_BB.T
 
 
 #: What a person may type after --recipe, for each kind: the equation and how the header names it.
