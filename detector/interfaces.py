@@ -9,7 +9,7 @@ D width of a region's features, P side of a pooled map, E width of what reasonin
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -115,6 +115,8 @@ class HeadInputs:
 class HeadConfig(Protocol):
     """The options of one kind of head: a frozen dataclass beside the head, which knows how to build it."""
 
+    needs_graph: ClassVar[bool]  #: whether `build` reads the class graph of `inputs`
+
     def build(self, inputs: HeadInputs) -> BoxHead:
         """Make the head; ConfigError when `inputs` lacks something it needs."""
 
@@ -147,6 +149,7 @@ class TwoLinear(nn.Module):
 class TwoLinearConfig:
     """Options of the plain head."""
 
+    needs_graph: ClassVar[bool] = False
     width: int = 1024  #: D
 
     def build(self, inputs: HeadInputs) -> TwoLinear:
@@ -178,6 +181,8 @@ class SharedHead(nn.Module):
 @dataclass(frozen=True)
 class SharedHeadConfig:
     """A stage that adds only new class and box layers: the equally stacked plain arm of an experiment."""
+
+    needs_graph: ClassVar[bool] = False
 
     def build(self, inputs: HeadInputs) -> SharedHead:
         """Make the head around the one of the stage before.

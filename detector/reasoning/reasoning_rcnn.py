@@ -42,7 +42,7 @@ Numbers: COCO, ResNet-101-FPN: 42.9 AP against 37.3 without (paper, table 2); id
 """
 
 from dataclasses import dataclass, fields
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,7 @@ Form = Literal["printed", "released", "working"]
 class ReasoningConfig:
     """Options of the reasoning head; what they mean is at the top of this file."""
 
+    needs_graph: ClassVar[bool] = True
     form: Form = "printed"
     attention: Literal["softmax", "uniform", "off"] = "softmax"
     pool: Literal["classifier", "region"] = "classifier"
