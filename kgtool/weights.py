@@ -4,7 +4,8 @@ Two systems publish these graphs: the paper (Reasoning-RCNN, Xu et al., CVPR 201
 its authors released (HKRM, lib/datasets/tools/compute_prior.py). They differ, so each has its recipe:
 `paper`, `divergence` and `similarity` follow the text, `release` follows the code.
 
-Legend: C classes, A attributes. All results are float64, symmetric bit for bit, and finite.
+Legend: C classes, A attributes. All results are float64 and finite, and symmetric bit for bit
+unless their docstring says directed.
 """
 
 from collections.abc import Callable
@@ -196,6 +197,54 @@ def _fill_columns(
     result_CC[rows, block] = upper_BB + upper_BB.T
 
 
+def cooccurrence_npmi(counts_CC: Counts) -> Weights:
+    """Normalised pointwise mutual information of the two ends of a pair, negative values cut off.
+
+    S = R + Rᵀ, p_ij = S_ij / Σ S, p_i = Σ_j p_ij, e_ij = max(0, ln(p_ij / (p_i p_j)) / -ln p_ij): 0 for
+    classes met together no more often than by chance, 1 for two that are only ever met together. The
+    probabilities are of pairs and not of images, so that the same formula serves every window and kind of relation, and
+    needs nothing but the counts: graphs can be merged.
+
+    Source: Bouma, "Normalized (Pointwise) Mutual Information in Collocation Extraction", GSCL 2009.
+    Departs from it in cutting off the negative half, as edge weights are not negative.
+
+    Args:
+        counts_CC: (C, C) how often a pair leads from class i to class j.
+
+    Returns:
+        (C, C) in [0, 1]; no pair, no edge.
+    """
+    total_CC = (counts_CC + counts_CC.T).astype(np.float64)
+    degree_C = total_CC.sum(axis=1)
+    total = degree_C.sum()
+    seen_CC = total_CC > 0
+    lift_CC = np.divide(
+        total_CC * total, np.multiply.outer(degree_C, degree_C), out=np.ones_like(total_CC), where=seen_CC
+    )
+    surprise_CC = np.log(np.divide(total, total_CC, out=np.ones_like(total_CC), where=seen_CC))
+    certain_CC = seen_CC & (surprise_CC == 0)  # the only pair there is: its limit is 1
+    weight_CC = np.divide(
+        np.log(lift_CC), surprise_CC, out=certain_CC.astype(np.float64), where=surprise_CC > 0
+    )
+    return np.asarray(weight_CC.clip(0.0, 1.0))
+
+
+def cooccurrence_conditional(counts_CC: Counts) -> Weights:
+    """Probability of the class at the other end: e_ij = P(j | i) = R_ij / Σ_j R_ij. A directed graph.
+
+    Of the pairs that start at class i, the share that ends at class j; a class without pairs keeps an empty
+    row. Source: the conditional label graph of Chen, Wei, Wang and Guo (ML-GCN), CVPR 2019, section 3.4.
+    Departs from it in the denominator: pairs instead of images of class i, so rows sum to 1.
+
+    Args:
+        counts_CC: (C, C) how often a pair leads from class i to class j.
+
+    Returns:
+        (C, C) rows that sum to 1, or to 0.
+    """
+    return attribute_distribution(counts_CC)
+
+
 #: What a person may type after --recipe, for each kind: the equation and how the header names it.
 _RECIPES: dict[str, dict[str, tuple[Callable[[Counts], Weights], str]]] = {
     "relation": {
@@ -207,6 +256,11 @@ _RECIPES: dict[str, dict[str, tuple[Callable[[Counts], Weights], str]]] = {
         "divergence": (attribute_divergence, "JS in nats"),
         "release": (attribute_release, "1 - JS in nats"),
     },
+    "cooccurrence": {
+        "normalized": (relation_paper, "symmetric"),
+        "npmi": (cooccurrence_npmi, "normalised pointwise mutual information, at least 0"),
+        "conditional": (cooccurrence_conditional, "rows sum to 1"),
+    },
 }
 
 
@@ -214,7 +268,7 @@ def recipe_names(kind: str) -> tuple[str, ...]:
     """Names of the recipes of a kind, the default first; empty for a kind that has none.
 
     Args:
-        kind: "relation" or "attribute".
+        kind: "relation", "attribute" or "cooccurrence".
     """
     return tuple(_RECIPES.get(kind, {}))
 
@@ -232,7 +286,7 @@ def weights_from_counts(kind: str, recipe_name: str, counts: Counts) -> Weights:
     """Weights of a graph from its counts, by the recipe's equation.
 
     Args:
-        kind: "relation" (counts of shape (C, C)) or "attribute" (counts of shape (C, A)).
+        kind: "attribute" (counts of shape (C, A)), "relation" or "cooccurrence" (counts of shape (C, C)).
         recipe_name: one of `recipe_names(kind)`.
         counts: not negative.
 
