@@ -202,8 +202,8 @@ def cooccurrence_npmi(counts_CC: Counts) -> Weights:
 
     S = R + Rᵀ, p_ij = S_ij / Σ S, p_i = Σ_j p_ij, e_ij = max(0, ln(p_ij / (p_i p_j)) / -ln p_ij): 0 for
     classes met together no more often than by chance, 1 for two that are only ever met together. The
-    probabilities are of pairs and not of images, so that the same formula serves every window and kind of relation, and
-    needs nothing but the counts: graphs can be merged.
+    probabilities are of pairs and not of images, so that the same formula serves every window and kind of
+    relation, and needs nothing but the counts: graphs can be merged.
 
     Source: Bouma, "Normalized (Pointwise) Mutual Information in Collocation Extraction", GSCL 2009.
     Departs from it in cutting off the negative half, as edge weights are not negative.
