@@ -1,10 +1,12 @@
-"""From images to feature maps: torchvision's ResNets with a feature pyramid, and a tiny network for small images."""
+"""From images to feature maps: torchvision's ResNets with a feature pyramid, or a tiny network."""
 
 from collections.abc import Callable
 from pathlib import Path
 from urllib.error import URLError
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model_weights
@@ -15,17 +17,27 @@ from detector.config import BackboneConfig
 from detector.errors import ConfigError, InputError, MissingResourceError
 from detector.interfaces import FeatureMaps
 
+Norm = Callable[[int], nn.Module]
+
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+
+#: Channels of every level of torchvision's feature pyramid.
+FPN_CHANNELS = 256
+
+#: BatchNorm's step counter: not a weight, and not there when statistics are frozen.
+COUNTER = "num_batches_tracked"
 
 
 class Backbone(nn.Module):
     """Feature maps of a batch of images, finest first.
 
-    Attributes:
-        body: the network; its maps come as a dict or tuple.
-        out_channels: channels of every map.
+    Args:
+        body: the network; it returns its maps as a dict, finest first.
         strides: px that one cell of each map is wide.
-        messages: what weights were loaded and which did not match.
+        out_channels: channels of every map.
+
+    Attributes:
+        messages: what weights were loaded and which did not fit.
     """
 
     def __init__(self, body: nn.Module, strides: tuple[int, ...], out_channels: int) -> None:
@@ -43,13 +55,13 @@ class Backbone(nn.Module):
 class TinyBody(nn.Module):
     """A three-stage network for images of about 128 px on a CPU: one map of 48 channels at stride 4.
 
-    Strides 2, 4 and 8 with 16, 32 and 64 channels; the stride-8 map is added to the stride-4 map as in a feature
-    pyramid (Lin et al. 2017), so that a cell sees beyond its object.
+    Strides 2, 4 and 8 with 16, 32 and 64 channels; the stride-8 map is added to the stride-4 map as in a
+    feature pyramid (Lin et al. 2017), so that a cell sees beyond its object.
     """
 
     out_channels = 48
 
-    def __init__(self, norm: Callable[[int], nn.Module]) -> None:
+    def __init__(self, norm: Norm) -> None:
         super().__init__()
         self.stem = _convolution(3, 16, 2, norm)
         self.fine = nn.Sequential(_convolution(16, 32, 2, norm), _convolution(32, 32, 1, norm))
@@ -73,26 +85,15 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         InputError: the weights file cannot be read or fits nowhere.
         MissingResourceError: torchvision's weights could not be downloaded.
     """
-    norm: Callable[[int], nn.Module] = FrozenBatchNorm2d if config.frozen_norm else nn.BatchNorm2d
+    norm: Norm = FrozenBatchNorm2d if config.frozen_norm else nn.BatchNorm2d
     if config.name == "tiny":
         backbone = Backbone(TinyBody(norm), (4,), TinyBody.out_channels)
-    elif config.name in RESNETS:
-        if not 0 <= config.trainable_layers <= 5:
-            raise ConfigError(
-                f"model.backbone.trainable_layers: found {config.trainable_layers}; expected 0 to 5"
-            )
-        body = resnet_fpn_backbone(
-            backbone_name=config.name, weights=None, norm_layer=norm, trainable_layers=config.trainable_layers
-        )
-        backbone = Backbone(body, (4, 8, 16, 32, 64), body.out_channels)
     else:
-        raise ConfigError(
-            f'model.backbone.name: found "{config.name}"; expected one of {", ".join(RESNETS)}, tiny'
-        )
-    if config.weights != "none":
-        weights = (
-            _imagenet_weights(config.name) if config.weights == "imagenet" else _read_weights(config.weights)
-        )
+        backbone = Backbone(_resnet(config, norm), (4, 8, 16, 32, 64), FPN_CHANNELS)
+    if config.weights == "imagenet":
+        backbone.messages = load_matching(backbone, _imagenet_weights(config.name), source="imagenet")
+    elif config.weights != "none":
+        weights = _read_weights(Path(config.weights))
         backbone.messages = load_matching(backbone, weights, source=config.weights)
     return backbone
 
@@ -100,95 +101,101 @@ def build_backbone(config: BackboneConfig) -> Backbone:
 def load_matching(backbone: Backbone, weights: dict[str, Tensor], source: str) -> tuple[str, ...]:
     """Load every tensor whose name and shape fit, and say which do not.
 
-    Names are tried as they are and as those of a classifier (`layer1.0.conv1.weight`), which is where the body of a
-    backbone with feature pyramid comes from. The classifier's own last layer (`fc`) is not wanted.
+    Names are tried as they are, as those of a classifier (`layer1.0.conv1.weight`: the body of a backbone
+    with feature pyramid is one) and as those of a whole detector. A classifier's last layer (`fc`) is not
+    wanted.
 
     Args:
         backbone: changed in place.
         weights: tensors by name.
-        source: what to call them in a message.
+        source: what to call them in the message.
 
     Returns:
-        one message: how many fitted, which of ours are missing, which of theirs were not used.
+        one message: how many fit, which of the backbone are not there, which are not used.
 
     Raises:
         InputError: nothing fits.
     """
-    own = {
-        name: tensor
-        for name, tensor in backbone.state_dict().items()
-        if not name.endswith("num_batches_tracked")
-    }
-    places = {name: _place(name, own) for name in weights}
+    own = {name: tensor for name, tensor in backbone.state_dict().items() if not name.endswith(COUNTER)}
+    place_by_name = {name: _place(name, own) for name in weights}
     fitting = {
         place: weights[name]
-        for name, place in places.items()
+        for name, place in place_by_name.items()
         if place is not None and own[place].shape == weights[name].shape
     }
     if not fitting:
-        raise InputError(
-            f"{source}: found no tensor that fits the backbone; expected weights of the same network"
-        )
+        raise InputError(f"{source}: found no tensor that fits; expected weights of the same backbone")
     backbone.load_state_dict(fitting, strict=False)
-    missing = [name for name in own if name not in fitting and ".fpn." not in name]
-    unused = [
-        name
-        for name, place in places.items()
-        if place not in fitting and not name.startswith("fc.") and not name.endswith("num_batches_tracked")
-    ]
-    report = f"{source}: {len(fitting)} tensors loaded into the backbone"
-    return (report + _listed("; not in the file", missing) + _listed("; not used", unused),)
+    absent = [name for name in own if name not in fitting]
+    unused = [name for name, place in place_by_name.items() if place not in fitting and _is_wanted(name)]
+    loaded = f"{source}: {len(fitting)} tensors loaded into the backbone"
+    return (loaded + _listed("not there", absent) + _listed("not used", unused),)
 
 
-def _place(name: str, own: dict[str, Tensor]) -> str | None:
-    plain = name.removeprefix("module.")
-    candidates = (plain, f"body.{plain}", f"body.body.{plain}", plain.removeprefix("backbone."))
-    return next((candidate for candidate in candidates if candidate in own), None)
-
-
-def _listed(what: str, names: list[str]) -> str:
-    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
-    return f"{what}: {', '.join(names[:5])}{more}" if names else ""
+def _resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
+    if config.name not in RESNETS:
+        known = ", ".join((*RESNETS, "tiny"))
+        raise ConfigError(f'model.backbone.name: found "{config.name}"; expected one of {known}')
+    if not 0 <= config.trainable_layers <= 5:
+        raise ConfigError(
+            f"model.backbone.trainable_layers: found {config.trainable_layers}; expected 0 to 5"
+        )
+    body: nn.Module = resnet_fpn_backbone(
+        backbone_name=config.name, weights=None, norm_layer=norm, trainable_layers=config.trainable_layers
+    )
+    return body
 
 
 def _imagenet_weights(name: str) -> dict[str, Tensor]:
     if name not in RESNETS:
-        raise ConfigError(
-            f'model.backbone.weights: found imagenet for "{name}"; torchvision has it for ResNets only'
-        )
+        raise ConfigError(f'model.backbone.weights: found imagenet for "{name}"; expected none or a file')
     try:
         return dict(get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False))
     except (URLError, OSError) as error:
         raise MissingResourceError(
-            f"ImageNet weights of {name}: the download failed ({error}); give a file with "
-            "--set model.backbone.weights=FILE"
+            f"ImageNet weights of {name}: the download failed ({error}); expected a network connection; "
+            "give a file with --set model.backbone.weights=FILE"
         ) from error
 
 
-def _read_weights(source: str) -> dict[str, Tensor]:
-    path = Path(source)
+def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise InputError(
-            f"{source}: no such weights file; expected none, imagenet, or a .safetensors or .pth file"
-        )
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
+        raise InputError(f"{path}: no such file; expected none, imagenet, or a .safetensors or .pth file")
+    if path.suffix == ".safetensors":
+        try:
             return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
+    try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a broken file makes the two readers raise
-        raise InputError(f"{source}: cannot be read as weights ({str(error).splitlines()[0]})") from error
+    except (
+        Exception
+    ) as error:  # torch raises many kinds for a file that is none of its own or not only weights
+        first_line = str(error).splitlines()[0]
+        raise InputError(f"{path}: cannot be read as tensors by name: {first_line}") from error
     for key in ("state_dict", "model"):
         if isinstance(loaded, dict) and isinstance(loaded.get(key), dict):
             loaded = loaded[key]
     if not isinstance(loaded, dict):
-        raise InputError(f"{source}: found {type(loaded).__name__}; expected tensors by name")
-    return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
+        raise InputError(f"{path}: found {type(loaded).__name__}; expected tensors by name")
+    return {str(name): tensor for name, tensor in loaded.items() if isinstance(tensor, Tensor)}
 
 
-def _convolution(
-    channels: int, out_channels: int, stride: int, norm: Callable[[int], nn.Module]
-) -> nn.Sequential:
+def _place(name: str, own: dict[str, Tensor]) -> str | None:
+    plain = name.removeprefix("module.").removeprefix("backbone.")
+    candidates = (plain, f"body.{plain}", f"body.body.{plain}")
+    return next((candidate for candidate in candidates if candidate in own), None)
+
+
+def _is_wanted(name: str) -> bool:
+    return not name.startswith("fc.") and not name.endswith(COUNTER)
+
+
+def _listed(what: str, names: list[str]) -> str:
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"; {what}: {', '.join(names[:5])}{more}" if names else ""
+
+
+def _convolution(channels: int, out_channels: int, stride: int, norm: Norm) -> nn.Sequential:
     convolution = nn.Conv2d(channels, out_channels, 3, stride=stride, padding=1, bias=False)
     return nn.Sequential(convolution, norm(out_channels), nn.ReLU(inplace=True))

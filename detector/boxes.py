@@ -21,7 +21,7 @@ Std = tuple[float, float, float, float]
 def encode_boxes(boxes_R4: Tensor, truth_R4: Tensor, std: Std) -> Tensor:
     """Say how to get from each box to its ground-truth box, as (dx, dy, dw, dh) divided by `std`.
 
-    R-CNN (Girshick et al. 2014), appendix C: centre offsets in units of the box's size, log ratios of the sizes.
+    R-CNN (Girshick et al. 2014), appendix C: centre offsets in units of the box's size, log ratios of sizes.
 
     Args:
         boxes_R4: where the detector looks; width and height above 0.
@@ -98,9 +98,9 @@ def sample_labels(labels_R: Tensor, count: int, positive_fraction: float) -> Ten
 def greedy_nms(
     boxes_R4: Tensor, scores_RK: Tensor, *, score_threshold: float, iou: float, limit: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Turn the class scores of one image's regions into detections: threshold, NMS within each class, best `limit`.
+    """Turn class scores of one image's regions into detections: threshold, NMS within a class, best `limit`.
 
-    Scores are cut at the threshold first, so 3,000 classes cost no more memory than their few scores above it.
+    Scores are cut at the threshold first: 3,000 classes cost no more memory than their few scores above it.
 
     Args:
         boxes_R4: one box a region, shared by all classes.

@@ -1,11 +1,13 @@
 """What flows between the stages of a detector, and what a paper plugs into: the page to read first.
 
-A *region stage* pools features for boxes, hands them to a **BoxHead**, and predicts class and box from what the head
-returns. Region-based papers are box heads: one file in `reasoning/`, a frozen dataclass of options with `build()`,
-and a recipe that names it. Here is the contract, and its plain occupant.
+A region stage pools features for boxes, hands them to a **BoxHead**, and predicts class and box from what the
+head returns. A paper about regions is a box head: one file in `reasoning/` with the head and a frozen
+dataclass of its options that has `build()`, and a recipe that names it. Here are the contract and its plain
+occupants.
 
-Legend for shape suffixes, used in all of `detector`: B images, R regions, C classes, K = C + 1 (background first),
-D width of a region's features, P side of a pooled map, E width of what reasoning adds, H W a feature map.
+Legend for shape suffixes, in all of `detector`: B images, R regions, C classes, K = C + 1 (background
+first), D width of a region's features, P side of a pooled map, E width of what reasoning adds, H and W
+sides of a map.
 """
 
 from dataclasses import dataclass, replace
@@ -34,9 +36,9 @@ class FeatureMaps:
 class Regions:
     """The regions of a batch, as columns. `regions[index]` moves every per-region column at once.
 
-    Features, scores and targets can therefore not go out of step. (The released Reasoning-RCNN joins features to
-    regions that were re-sampled into another order in between: rows then belong to different regions, and a row's
-    position tells whether it is foreground.)
+    Features, scores and targets can therefore not go out of step. (The released Reasoning-RCNN joins features
+    to regions that were sampled into another order in between: the two halves of a row belong to different
+    regions, and the position of a row tells whether it is foreground.)
 
     Attributes:
         boxes_R4: xyxy px of the padded batch image; no gradient.
@@ -44,8 +46,8 @@ class Regions:
         sizes_B2: int64 (height, width) px of each image without padding.
         context: the image features that regions are pooled from.
         logits_RK: class logits of the stage before, with gradient; None in the first stage.
-        weight_KD1: rows of the class layer of the stage before with the bias as last column, detached; None in
-            the first stage.
+        weight_KD1: class layer of the stage before, a row a class, with its bias as last column, detached;
+            None in the first stage.
         labels_R: in training, int64 class label of each region, 0 is background.
         truth_R4: in training, the ground-truth box assigned to each region (meaningless for background).
     """
@@ -77,9 +79,9 @@ class Regions:
 class BoxHead(Protocol):
     """Turns pooled region maps into the features that class and box are predicted from.
 
-    It is an `nn.Module`. The contract test (tests/detector/test_heads_contract.py) holds every head to: rows of the
-    output belong to rows of the input, whatever their order; regions of one image do not see another image; zero
-    regions and one region work; every parameter gets a gradient.
+    It is an `nn.Module`. tests/detector/test_heads_contract.py holds every head to this: row i of the output
+    belongs to row i of the input, whatever the order; regions of one image do not see another image; no
+    regions and one region work; every parameter gets a gradient; half precision stays finite.
     """
 
     out_features: int  #: D, width of the features returned
@@ -100,7 +102,8 @@ class HeadInputs:
         num_maps: number of image feature maps in `regions.context`.
         roi_size: P, side of a pooled map.
         num_classes: C, without background.
-        graph_CC: float32 class graph in the data's class order, without background; None when the run has none.
+        graph_CC: float32 class graph in the data's class order, without background; None when the run has
+            none.
         previous: the head of the stage before; None in the first stage.
     """
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from detector.errors import ClassMatchError
+from kgtool.graph import load_graph
 
 #: Label of "no object" inside the detector. Graphs, COCO files and `num_classes` do not know it.
 BACKGROUND = 0
@@ -56,8 +57,6 @@ def load_knowledge(graph_path: Path, class_names: Sequence[str], class_synsets: 
         ClassMatchError: the graph lacks a class of the data (see `match_classes`).
         KgtoolError: the file is missing or is not a class graph.
     """
-    from kgtool.graph import load_graph
-
     graph = load_graph(graph_path)
     order = match_classes(
         class_names, class_synsets, graph.classes, graph.synsets, graph_name=str(graph_path)
@@ -93,8 +92,8 @@ def match_classes(
         for each class of the data its position in the graph; no position twice.
 
     Raises:
-        ClassMatchError: a class is not in the graph, or two classes are one there. The message names up to five
-            and what is near them.
+        ClassMatchError: a class is not in the graph, or two classes are one there. The message names up to
+            five and what is near them.
     """
     known = [_synset_of(*pair) for pair in zip(graph_names, graph_synsets, strict=True)]
     position_by_synset = {synset: position for position, synset in enumerate(known) if synset}
@@ -163,7 +162,7 @@ def _check_no_position_twice(
         if position in name_by_position:
             raise ClassMatchError(
                 f'{graph_name}: found one class, "{graph_names[position]}", for two classes of the data, '
-                f'"{name_by_position[position]}" and "{name}"; expected one each; correct the synsets of the data'
+                f'"{name_by_position[position]}" and "{name}"; expected one each; correct the data\'s synsets'
             )
         name_by_position[position] = name
 

@@ -1,6 +1,7 @@
-"""Region-based detectors as a tuple of stages: one is Faster R-CNN, two with a reasoning head is Reasoning-RCNN."""
+"""Region-based detectors as a tuple of stages: one is Faster R-CNN, a second reasons."""
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,8 +25,9 @@ Target = dict[str, Tensor]
 class RCNN(nn.Module):
     """Backbone, region proposals and one or more region stages.
 
-    Training: `model(images, targets)` returns losses by name. Evaluation: `model(images)` returns one dict an image
-    with boxes (xyxy px of the image as given), labels (1..C) and scores, best first. This is torchvision's contract.
+    Training: `model(images, targets)` returns losses by name. Evaluation: `model(images)` returns one dict
+    an image with boxes (xyxy px of the image as given), labels (1..C) and scores, best first. This is
+    torchvision's contract.
 
     Args:
         config: thresholds and numbers of regions.
@@ -48,7 +50,7 @@ class RCNN(nn.Module):
         )
         self.backbone = backbone
         self.proposals = proposals
-        self.stages = nn.ModuleList(stages)
+        self.stages = cast("Sequence[Stage]", nn.ModuleList(stages))
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -102,7 +104,10 @@ class RCNN(nn.Module):
             regions = stage.refine(regions, stage(regions))
         detections = [self._select(regions[regions.image_R == image]) for image in range(regions.num_images)]
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
-        return self.transform.postprocess(detections, batch.image_sizes, sizes)
+        in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(
+            detections, batch.image_sizes, sizes
+        )
+        return in_px_of_image
 
     def _select(self, regions: Regions) -> dict[str, Tensor]:
         assert regions.logits_RK is not None
@@ -141,8 +146,8 @@ def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) 
     Args:
         config: the model part of a run's configuration.
         num_classes: C, without background.
-        graph_CC: class graph in the data's class order, without background; None when no head needs one. To load
-            a run's weights, zeros do: a head keeps its graph among its weights.
+        graph_CC: class graph in the data's class order, without background; None when no head needs one. To
+            load a run's weights, zeros do: a head keeps its graph among its weights.
 
     Raises:
         ConfigError: the parts of `config` do not fit together, or a graph is needed and missing.

@@ -10,7 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from detector.boxes import assign_boxes, clip_boxes, decode_boxes, encode_boxes
 from detector.config import StageConfig
-from detector.interfaces import BoxHead, FeatureMaps, Regions
+from detector.interfaces import BoxHead, Regions
 from detector.knowledge import BACKGROUND
 
 #: Smooth L1 turns from quadratic to linear here (torchvision's and Detectron's value).
@@ -53,13 +53,13 @@ class RegionPool(nn.Module):
 
     def forward(self, regions: Regions) -> Tensor:
         """Return pooled_RCPP."""
-        maps: FeatureMaps = regions.context
+        maps = regions.context
         height, width = (side * maps.strides[0] for side in maps.maps[0].shape[-2:])
         order = torch.argsort(regions.image_R, stable=True)
         counts = torch.bincount(regions.image_R, minlength=regions.num_images).tolist()
-        pooled = self.align(
+        pooled: Tensor = self.align(
             {name: maps.maps[int(name)] for name in self.names},
-            list(regions.boxes_R4[order].split(counts)),
+            list(torch.split(regions.boxes_R4[order], counts)),
             [(height, width)] * regions.num_images,
         )
         return pooled[torch.argsort(order)]
@@ -89,7 +89,7 @@ class Stage(nn.Module):
         return StageOutput(features_RD, self.class_layer(features_RD), self.box_layer(features_RD), losses)
 
     def assign(self, regions: Regions, targets: Sequence[dict[str, Tensor]]) -> Regions:
-        """Give every region the ground truth it overlaps by `foreground_iou` or more; order and number stay."""
+        """Give every region the ground truth it overlaps by `foreground_iou` or more; rows stay."""
         labels_R = torch.full_like(regions.image_R, BACKGROUND)
         truth_R4 = regions.boxes_R4.clone()
         for image, target in enumerate(targets):
@@ -102,9 +102,10 @@ class Stage(nn.Module):
     def losses(self, regions: Regions, output: StageOutput) -> dict[str, Tensor]:
         """Cross-entropy of the class and smooth L1 of the box, weighted; means over all regions.
 
-        The box loss sums over foreground regions and divides by the number of all (Fast R-CNN, as torchvision).
+        The box loss is summed over foreground regions and divided by the number of all, as in torchvision.
         """
-        assert regions.labels_R is not None and regions.truth_R4 is not None
+        assert regions.labels_R is not None
+        assert regions.truth_R4 is not None
         count = max(len(regions), 1)
         class_loss = F.cross_entropy(output.logits_RK.float(), regions.labels_R, reduction="sum") / count
         rows = torch.nonzero(regions.labels_R != BACKGROUND).flatten()
@@ -117,7 +118,7 @@ class Stage(nn.Module):
     def refine(self, regions: Regions, output: StageOutput) -> Regions:
         """Return the same regions in the same order as the next stage sees them.
 
-        Boxes are moved and clipped, without gradient; logits and class layer come along; targets are forgotten.
+        Boxes are moved and clipped, without gradient; logits and class layer come along; targets are dropped.
         """
         moved = decode_boxes(output.deltas_R4.detach(), regions.boxes_R4, self.config.box_std)
         return replace(
