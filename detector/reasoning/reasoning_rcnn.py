@@ -59,6 +59,7 @@ from detector.knowledge import FOREGROUND, with_background
 class ReasoningConfig:
     """Options of the reasoning head; the top of this file says what they mean."""
 
+    needs_graph: ClassVar[bool] = True
     form: Literal["printed", "released", "working"] = "printed"
     attention: Literal["softmax", "uniform", "off"] = "softmax"
     pool: Literal["classifier", "region"] = "classifier"
