@@ -44,7 +44,7 @@ Numbers: COCO, ResNet-101-FPN: AP 42.9, against 37.3 of Faster R-CNN (paper, tab
 """
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, cast, get_args
+from typing import Any, ClassVar, Literal, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -196,7 +196,7 @@ class ReasoningHead(nn.Module):
         return (probability_RK * alpha_K) @ evolved_KE
 
     def diagnostics(self) -> dict[str, float]:
-        """Return sd(f') / sd(f), near 0 when the head has collapsed, and the largest alpha, of the last pass."""
+        """Return sd(f') / sd(f), near 0 when f' has collapsed, and the largest alpha of the last pass."""
         return {name: value.item() for name, value in self._observed.items()}
 
     def train(self, mode: bool = True) -> "ReasoningHead":
