@@ -8,8 +8,9 @@ class here: it is the detector's private business.
 import csv
 import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,22 @@ def is_background(name: str) -> bool:
     The synset background.n.01 is a real Visual Genome class (the backdrop in a picture) and does not.
     """
     return name.casefold().strip("_-<>[]() ") == "background"
+
+
+def near_names(name: str, names: Sequence[str], most: int = 3) -> list[str]:
+    """Names that may have been meant: the same but for case, blanks or sense number, then similar ones.
+
+    Example:
+        >>> near_names("Dog", ["cat.n.01", "dog.n.01", "hot dog"])
+        ['dog.n.01', 'hot dog']
+    """
+    name_by_folded: dict[str, str] = {}
+    for known in names:
+        name_by_folded.setdefault(_folded(known), known)
+    wanted = _folded(name).split(".")[0]
+    same = [known for known in names if _folded(known).split(".")[0] == wanted]
+    similar = [name_by_folded[folded] for folded in get_close_matches(_folded(name), name_by_folded, n=most)]
+    return list(dict.fromkeys(same + similar))[:most]
 
 
 def _check_unique(what: str, values: tuple[str, ...], remedy: str) -> None:

@@ -5,11 +5,8 @@ and a header. docs/graph-format.md is the format; `load_graph` and `save_graph` 
 Classes are named; background is not among them.
 """
 
-import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from difflib import get_close_matches
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +15,10 @@ import numpy.typing as npt
 
 from kgtool import __version__
 from kgtool import graph_check as rules
+from kgtool.classes import near_names
 from kgtool.errors import ClassMatchError, GraphFormatError
-from kgtool.files import atomic_path
+from kgtool.files import atomic_path, check_writable
+from kgtool.graph_arrays import check_names, hash_arrays, json_text, json_value
 from kgtool.graph_check import FORMAT, VERSION
 
 if TYPE_CHECKING:
@@ -31,6 +30,7 @@ __all__ = [
     "ClassGraph",
     "Evidence",
     "check_graph",
+    "check_graph_path",
     "load_graph",
     "make_graph",
     "save_graph",
@@ -98,9 +98,11 @@ class ClassGraph:
         try:
             return self.classes.index(name)
         except ValueError:
-            near = get_close_matches(name, self.classes, n=3)
-            hint = f"did you mean {' or '.join(near)}?" if near else "kgtool show prints the graph's classes"
-            raise ClassMatchError(f"class {name!r}: not in the graph's {len(self.classes)}; {hint}") from None
+            near = near_names(name, self.classes)
+            hint = f"did you mean {' or '.join(near)}?" if near else f"the first is {self.classes[0]}"
+            raise ClassMatchError(
+                f"class {name!r}: not one of the graph's {len(self.classes)}; {hint}"
+            ) from None
 
     def edges(self, name: str, top: int | None = None) -> list[tuple[str, float]]:
         """Strongest edges that leave a class, itself left out: pairs of class and weight.
@@ -253,12 +255,24 @@ def check_graph(graph: ClassGraph) -> None:
         if graph.counts is not None:
             recipe = graph.header["recipe"]
             rules.check_evidence_sums(known.index, known.count, graph.counts, recipe, graph.kind)
-    expected = _hash_of(graph)
+    expected = hash_arrays(graph.header, _to_arrays(graph))
     if graph.graph_hash != expected:
         raise GraphFormatError(
             f"header: found graph_hash {graph.graph_hash[:12]}...; expected {expected[:12]}... "
             "from the content; the file was changed after it was made: build it again"
         )
+
+
+def check_graph_path(path: Path, *, overwrite: bool = False) -> None:
+    """Check, before any long work, that a graph may be written to `path`.
+
+    Raises:
+        GraphFormatError: the suffix is neither .npz nor .parquet.
+        OutputExistsError: the file is there and `overwrite` is false.
+    """
+    if path.suffix not in (".npz", ".parquet"):
+        raise GraphFormatError(f"{path}: found the suffix {path.suffix!r}; expected .npz or .parquet")
+    check_writable(path, overwrite=overwrite)
 
 
 def save_graph(graph: ClassGraph, path: Path, *, overwrite: bool = False) -> None:
@@ -268,8 +282,7 @@ def save_graph(graph: ClassGraph, path: Path, *, overwrite: bool = False) -> Non
         GraphFormatError: the graph breaks a rule, or the suffix is neither .npz nor .parquet.
         OutputExistsError: the file is there and `overwrite` is false.
     """
-    if path.suffix not in (".npz", ".parquet"):
-        raise GraphFormatError(f"{path}: found suffix {path.suffix!r}; expected .npz or .parquet")
+    check_graph_path(path, overwrite=overwrite)
     check_graph(graph)
     with atomic_path(path, overwrite=overwrite) as part:
         if path.suffix == ".npz":
@@ -304,29 +317,7 @@ def load_graph(path: Path) -> ClassGraph:
 
 
 def _hashed(graph: ClassGraph) -> ClassGraph:
-    header = {**graph.header, "graph_hash": _hash_of(graph)}
-    return ClassGraph(
-        graph.classes, graph.synsets, graph.weight, graph.counts, header, graph.evidence, graph.distribution
-    )
-
-
-def _hash_of(graph: ClassGraph) -> str:
-    """SHA-256 over kind, recipe, classes, synsets and the little-endian bytes of every array."""
-    identity = [graph.header["kind"], graph.header["recipe"], graph.classes, graph.synsets]
-    digest = hashlib.sha256(_json(identity).encode())
-    for name, array in _to_arrays(graph).items():
-        if name in ("meta", "classes", "synsets"):
-            continue
-        if name == "evidence_terms":
-            digest.update(f"\n{name} {array}\n".encode())
-            continue
-        digest.update(f"\n{name} {list(array.shape)}\n".encode())
-        digest.update(np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).data)
-    return digest.hexdigest()
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return replace(graph, header={**graph.header, "graph_hash": hash_arrays(graph.header, _to_arrays(graph))})
 
 
 def _permuted_evidence(evidence: Evidence, take: npt.NDArray[np.int64]) -> Evidence:
@@ -341,7 +332,7 @@ def _permuted_evidence(evidence: Evidence, take: npt.NDArray[np.int64]) -> Evide
 def _to_arrays(graph: ClassGraph) -> dict[str, npt.NDArray[Any]]:
     """The graph as the named arrays of docs/graph-format.md."""
     arrays: dict[str, npt.NDArray[Any]] = {
-        "meta": np.array(_json(graph.header)),
+        "meta": np.array(json_text(graph.header)),
         "classes": np.array(graph.classes),
         "synsets": np.array(graph.synsets),
         "weight": graph.weight,
@@ -351,7 +342,7 @@ def _to_arrays(graph: ClassGraph) -> dict[str, npt.NDArray[Any]]:
     if graph.distribution is not None:
         arrays["distribution"] = graph.distribution
     if graph.evidence is not None:
-        arrays["evidence_terms"] = np.array(_json(graph.evidence.terms))
+        arrays["evidence_terms"] = np.array(json_text(graph.evidence.terms))
         arrays["evidence_totals"] = graph.evidence.totals
         arrays["evidence_index"] = graph.evidence.index
         arrays["evidence_count"] = graph.evidence.count
@@ -359,40 +350,23 @@ def _to_arrays(graph: ClassGraph) -> dict[str, npt.NDArray[Any]]:
 
 
 def _from_arrays(arrays: dict[str, npt.NDArray[Any]]) -> ClassGraph:
-    header = _from_json(arrays, "meta", dict)
-    rules.check_format(header)
-    for name in ("classes", "synsets"):
-        if name not in arrays or arrays[name].ndim != 1 or arrays[name].dtype.kind != "U":
-            raise GraphFormatError(f"{name}: missing, or not a list of text; expected one string a class")
-    if "weight" not in arrays:
-        raise GraphFormatError("weight: missing; expected a float32 matrix")
+    if "meta" in arrays:  # first of all, so that another version is called another version
+        rules.check_format(json_value(arrays, "meta", dict))
+    check_names(arrays)
     evidence = None
-    if "evidence_index" in arrays:
-        missing = [name for name in ("evidence_totals", "evidence_count") if name not in arrays]
-        if missing:
-            raise GraphFormatError(f"{missing[0]}: missing; expected beside evidence_index")
-        terms = tuple(_from_json(arrays, "evidence_terms", list))
+    if "evidence_terms" in arrays:
         evidence = Evidence(
-            terms, arrays["evidence_totals"], arrays["evidence_index"], arrays["evidence_count"]
+            terms=tuple(json_value(arrays, "evidence_terms", list)),
+            totals=arrays["evidence_totals"],
+            index=arrays["evidence_index"],
+            count=arrays["evidence_count"],
         )
     return ClassGraph(
         classes=tuple(arrays["classes"].tolist()),
         synsets=tuple(arrays["synsets"].tolist()),
         weight=arrays["weight"],
         counts=arrays.get("counts"),
-        header=header,
+        header=json_value(arrays, "meta", dict),
         evidence=evidence,
         distribution=arrays.get("distribution"),
     )
-
-
-def _from_json(arrays: dict[str, npt.NDArray[Any]], name: str, kind: type) -> Any:
-    if name not in arrays or arrays[name].shape != () or arrays[name].dtype.kind != "U":
-        raise GraphFormatError(f"{name}: missing, or not text; expected JSON; this is not a class graph")
-    try:
-        value = json.loads(str(arrays[name]))
-    except (ValueError, RecursionError) as error:
-        raise GraphFormatError(f"{name}: not valid JSON ({error})") from None
-    if not isinstance(value, kind):
-        raise GraphFormatError(f"{name}: found JSON that is not the right kind; expected {kind.__name__}")
-    return value

@@ -176,9 +176,7 @@ def check_evidence(
         GraphFormatError: a rule is broken.
     """
     if not all(isinstance(term, str) for term in terms) or len(set(terms)) != len(terms):
-        raise GraphFormatError(
-            "evidence_terms: found a term twice, or not text; expected each once"
-        )
+        raise GraphFormatError("evidence_terms: found a term twice, or not text; expected each once")
     try:
         "\n".join(terms).encode()
     except UnicodeEncodeError:
@@ -189,9 +187,7 @@ def check_evidence(
     if ranks != sorted(ranks):
         raise GraphFormatError("evidence_terms: not in order; expected most frequent first, ties by name")
     if index.ndim != 2 or index.shape[1] not in (2, 3):
-        raise GraphFormatError(
-            f"evidence_index: found shape {index.shape}; expected (N, 2) or (N, 3)"
-        )
+        raise GraphFormatError(f"evidence_index: found shape {index.shape}; expected (N, 2) or (N, 3)")
     _check_array("evidence_index", index, np.int32, (None, index.shape[1]))
     _check_array("evidence_count", count, np.int64, (len(index),))
     if len(index) == 0:

@@ -6,6 +6,8 @@ memory it asks for is given.
 """
 
 import math
+import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -17,10 +19,11 @@ import numpy.typing as npt
 
 from kgtool.errors import GraphFormatError
 
-MAGIC = b"PK\x03\x04"
-
 #: Weights and counts are mostly zeros or mostly noise: more effort than this gains little.
 _LEVEL = 2
+
+#: What a damaged file makes zipfile and NumPy raise, besides ValueError and RuntimeError.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, EOFError)
 
 
 def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -48,7 +51,7 @@ def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:
             members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
             _check_sizes(archive, members, path.stat().st_size)
             return {name: _read_array(archive, info) for name, info in members.items()}
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
+    except (*_DAMAGE, ValueError, RuntimeError) as error:
         raise GraphFormatError(
             f"found a damaged NPZ file ({error}); expected one that kgtool wrote; copy or build it again"
         ) from None
@@ -63,9 +66,7 @@ def _check_sizes(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo
         if dtype.hasobject:
             raise GraphFormatError(f"{name}: found Python objects; expected numbers or text")
         if declared != info.file_size:
-            raise GraphFormatError(
-                f"{name}: found {info.file_size} bytes; its header says {declared}"
-            )
+            raise GraphFormatError(f"{name}: found {info.file_size} bytes; its header says {declared}")
         if name == "classes" and len(shape) == 1:
             num_classes = shape[0]
     check_total_size(sum(info.file_size for info in members.values()), num_classes, file_size)

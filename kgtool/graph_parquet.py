@@ -12,10 +12,12 @@ holds the shapes, as the rows cannot tell an array of zeros from none.
 """
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
@@ -149,97 +151,123 @@ def read_arrays(path: Path) -> dict[str, Array]:
     """
     try:
         with pq.ParquetFile(path, read_dictionary=list(_NAMED)) as file:
-            shapes = _shapes(file)
+            meta, shapes = _metadata(file)
             _check_size(file, shapes, path.stat().st_size)
             table = file.read()
-            metadata = dict(file.schema_arrow.metadata)
-        return _arrays_of(table, metadata[b"kgtool"].decode(), shapes)
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        line = " ".join(str(error).split())
+        return {"meta": np.array(meta), **_arrays_of(table, shapes)}
+    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+        line = " ".join(str(error).split())[:200]
         raise GraphFormatError(
             f"found a damaged Parquet file ({line}); expected one that kgtool wrote; copy or build it again"
         ) from None
 
 
-def _shapes(file: pq.ParquetFile) -> dict[str, tuple[int, ...]]:
+def _metadata(file: pq.ParquetFile) -> tuple[str, dict[str, tuple[int, ...]]]:
+    """The header's JSON, and the shape of each array."""
     metadata = file.schema_arrow.metadata or {}
     if b"kgtool" not in metadata or b"kgtool.arrays" not in metadata:
         raise GraphFormatError("found Parquet without the metadata kgtool; this is not a class graph")
-    if not file.schema_arrow.equals(_SCHEMA):
-        raise GraphFormatError(
-            f"found the columns {', '.join(file.schema_arrow.names)}; expected {', '.join(_SCHEMA.names)}, "
-            "with their types"
-        )
-    shapes = json.loads(metadata[b"kgtool.arrays"])
-    return {name: tuple(int(length) for length in shape) for name, shape in shapes.items()}
+    try:
+        shapes = msgspec.json.decode(metadata[b"kgtool.arrays"], type=dict[str, tuple[int, ...]])
+    except msgspec.DecodeError as error:
+        raise GraphFormatError(f"metadata kgtool.arrays: {error}; expected a shape for each array") from None
+    if any(length < 0 for shape in shapes.values() for length in shape):
+        raise GraphFormatError("metadata kgtool.arrays: found a negative length; expected 0 or more")
+    return metadata[b"kgtool"].decode(), shapes
 
 
 def _check_size(file: pq.ParquetFile, shapes: Mapping[str, tuple[int, ...]], file_size: int) -> None:
+    """Check the memory that the rows will take, and the arrays made of them."""
+    if not file.schema_arrow.equals(_SCHEMA):
+        raise GraphFormatError(
+            f"found the columns {', '.join(file.schema_arrow.names)}; expected {', '.join(_SCHEMA.names)}, "
+            "of the types in docs/graph-format.md"
+        )
     groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    values = sum(group.column(number).num_values for group in groups for number in range(group.num_columns))
-    num_classes = shapes["classes"][0]
-    check_total_size(8 * values, num_classes, file_size)
-    check_total_size(
-        sum(8 * int(np.prod(shape, dtype=object)) for shape in shapes.values()), num_classes, file_size
-    )
+    num_values = sum(group.column(n).num_values for group in groups for n in range(group.num_columns))
+    num_elements = sum(math.prod(shape) for shape in shapes.values())
+    num_classes = min(math.prod(shapes.get("classes", ())), file.metadata.num_rows)
+    for number in (num_values, num_elements):
+        check_total_size(8 * number, num_classes, file_size)
 
 
-def _arrays_of(table: pa.Table, meta: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    part = {
-        name: table.filter(pc.equal(pc.cast(table["part"], pa.string()), name))
-        for name in ("class", "edge", "term", "evidence")
-    }
-    if sum(rows.num_rows for rows in part.values()) != table.num_rows:
+def _arrays_of(table: pa.Table, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    parts = table["part"].cast(pa.string())
+    rows = {name: table.filter(pc.equal(parts, name)) for name in ("class", "edge", "term", "evidence")}
+    if sum(part.num_rows for part in rows.values()) != table.num_rows:
         raise GraphFormatError("column part: found a row that is no class, edge, term or evidence")
-    classes = pc.cast(part["class"]["source"], pa.string())
+    if shapes.get("classes") != (rows["class"].num_rows,):
+        raise GraphFormatError(f"found {rows['class'].num_rows} classes; expected {shapes.get('classes')}")
+    classes = _text(rows["class"], "source")
     arrays: dict[str, Array] = {
-        "meta": np.array(meta),
         "classes": np.array(classes.to_pylist(), dtype=str),
-        "synsets": np.array(part["class"]["synset"].to_pylist(), dtype=str),
-        "weight": _matrix(part["edge"], "weight", classes, np.float32),
+        "synsets": np.array(_text(rows["class"], "synset").to_pylist(), dtype=str),
+        "weight": _matrix(rows["edge"], "weight", classes, np.float32),
     }
-    counts = shapes.get("counts")
-    if counts is not None:
-        by_term = json.loads(meta).get("kind") == "attribute"
+    if "counts" in shapes:
+        by_term = rows["class"]["term_counts"].null_count == 0
         arrays["counts"] = (
-            _stacked(part["class"]["term_counts"], counts, np.int64)
+            _stacked(rows["class"], "term_counts", shapes["counts"])
             if by_term
-            else _matrix(part["edge"], "count", classes, np.int64)
+            else _matrix(rows["edge"], "count", classes, np.int64)
         )
     if "distribution" in shapes:
-        arrays["distribution"] = _stacked(part["class"]["distribution"], shapes["distribution"], np.float32)
+        arrays["distribution"] = _stacked(rows["class"], "distribution", shapes["distribution"])
     if "evidence_index" in shapes:
-        arrays |= _evidence_of(part["term"], part["evidence"], classes, shapes["evidence_index"][1])
+        with_target = shapes["evidence_index"][-1:] == (3,)
+        arrays |= _evidence_of(rows["term"], rows["evidence"], classes, with_target)
     return arrays
 
 
-def _positions(column: pa.ChunkedArray, names: pa.Array) -> npt.NDArray[np.int64]:
-    """Where each row's name stands in a list of names."""
-    plain = pc.index_in(column.cast(pa.string()), value_set=names)
-    if plain.null_count:
-        raise GraphFormatError(f"found a {names.type} that is in no list of names")
-    return np.asarray(plain, dtype=np.int64)
+def _column(rows: pa.Table, name: str) -> pa.Array:
+    """A column that may have no null in these rows."""
+    column = rows[name].combine_chunks()
+    if column.null_count:
+        raise GraphFormatError(f"column {name}: found null in {column.null_count} rows; expected a value")
+    return pa.concat_arrays(column.chunks) if isinstance(column, pa.ChunkedArray) else column
 
 
-def _matrix(edges: pa.Table, column: str, classes: pa.Array, dtype: npt.DTypeLike) -> Array:
+def _text(rows: pa.Table, name: str) -> pa.Array:
+    return _column(rows, name).cast(pa.string())
+
+
+def _positions(rows: pa.Table, name: str, known: pa.Array) -> npt.NDArray[np.int64]:
+    """Where in a list of names each row's name stands."""
+    found = pc.index_in(_text(rows, name), value_set=known)
+    if found.null_count:
+        raise GraphFormatError(f"column {name}: found a name that no class or term row has")
+    return np.asarray(found).astype(np.int64)
+
+
+def _matrix(edges: pa.Table, name: str, classes: pa.Array, dtype: npt.DTypeLike) -> Array:
+    source, target = _positions(edges, "source", classes), _positions(edges, "target", classes)
     result = np.zeros((len(classes), len(classes)), dtype)
-    values = np.asarray(edges[column].combine_chunks())
-    result[_positions(edges["source"], classes), _positions(edges["target"], classes)] = values
+    seen = np.zeros(result.shape, bool)
+    seen[source, target] = True
+    if np.count_nonzero(seen) != len(source):
+        raise GraphFormatError("column part: found an edge twice; expected each pair of classes once")
+    result[source, target] = np.asarray(_column(edges, name))
     return result
 
 
-def _stacked(lists: pa.ChunkedArray, shape: tuple[int, ...], dtype: npt.DTypeLike) -> Array:
-    return np.array(lists.combine_chunks().flatten(), dtype=dtype).reshape(shape)
+def _stacked(rows: pa.Table, name: str, shape: tuple[int, ...]) -> Array:
+    lists = _column(rows, name)
+    if len(shape) != 2 or not pc.all(pc.equal(pc.list_value_length(lists), shape[1])).as_py():
+        raise GraphFormatError(f"column {name}: found lists of other lengths than shape {list(shape)} says")
+    values = lists.flatten()
+    if values.null_count:
+        raise GraphFormatError(f"column {name}: found null in a list; expected numbers")
+    return np.array(values).reshape(shape)
 
 
-def _evidence_of(terms: pa.Table, rows: pa.Table, classes: pa.Array, width: int) -> dict[str, Array]:
-    names = pc.cast(terms["term"], pa.string())
-    columns = [_positions(rows["source"], classes), _positions(rows["term"], names)]
-    if width == 3:
-        columns.append(_positions(rows["target"], classes))
+def _evidence_of(terms: pa.Table, rows: pa.Table, classes: pa.Array, with_target: bool) -> dict[str, Array]:
+    names = _text(terms, "term")
+    columns = [_positions(rows, "source", classes), _positions(rows, "term", names)]
+    if with_target:
+        columns.append(_positions(rows, "target", classes))
     return {
         "evidence_terms": np.array(json.dumps(names.to_pylist())),
-        "evidence_totals": np.array(terms["count"], dtype=np.int64),
+        "evidence_totals": np.array(_column(terms, "count")),
         "evidence_index": np.stack(columns, axis=1).astype(np.int32),
-        "evidence_count": np.array(rows["count"], dtype=np.int64),
+        "evidence_count": np.array(_column(rows, "count")),
     }
