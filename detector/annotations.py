@@ -282,8 +282,8 @@ def _check_images_exist(annotations: Annotations) -> None:
     ]
     if missing:
         raise InputError(
-            f"{annotations.image_path(missing[0])}: no such image; {len(missing)} of {annotations.num_images} "
-            f"images of {annotations.path.name} are missing; expected them under --data"
+            f"{annotations.image_path(missing[0])}: no such image; {annotations.path.name} names "
+            f"{annotations.num_images} and {len(missing)} are missing; expected them under --data"
         )
 
 

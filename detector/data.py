@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from detector.annotations import Annotations, to_clipped_xyxy
 from detector.errors import DetectorError, InputError
+from detector.knowledge import FOREGROUND
 
 Target = dict[str, Tensor]
 
@@ -94,7 +95,7 @@ class ImageDataset(Dataset[Any]):
             boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
         target = {
             "boxes": torch.from_numpy(boxes),
-            "labels": torch.from_numpy(annotations.class_N[rows] + 1),
+            "labels": torch.from_numpy(annotations.class_N[rows] + FOREGROUND.start),
             "image": torch.tensor(image),
         }
         return pixels, target

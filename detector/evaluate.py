@@ -7,18 +7,21 @@ import contextlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from detector.annotations import Annotations
+from detector.annotations import Annotations, load_annotations
+from detector.checkpoint import load_run
 from detector.data import ImageDataset, build_loader, iter_batches
+from detector.device import pick_device
 from detector.errors import MissingResourceError
-
-Backend = Literal["auto", "pycocotools", "hotcoco"]
+from detector.knowledge import FOREGROUND
 
 #: The twelve numbers in the order in which COCOeval gives them.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
@@ -44,8 +47,44 @@ class Detections:
         return len(self.image_N)
 
 
-def detect(model: nn.Module, annotations: Annotations, device: torch.device, *, batch_size: int = 4) -> Detections:
-    """Run a model over every image of a split; the model is left in the mode it was in."""
+def evaluate_run(
+    run: Path,
+    data: Path,
+    split: str = "test",
+    *,
+    max_images: int | None = None,
+    batch_size: int = 4,
+    backend: str = "auto",
+    device: str = "auto",
+) -> dict[str, Any]:
+    """Evaluate a run folder on a split of a data folder; classes are matched by name.
+
+    Raises:
+        InputError: the run or the data is not what it should be.
+        ClassMatchError: they do not name the same classes.
+        MissingResourceError: no such device, or the backend is not installed.
+    """
+    trained = load_run(run, pick_device(device))
+    annotations = load_annotations(data, split, max_images=max_images)
+    annotations = annotations.with_classes(trained.classes.names, owner=f"the run {run}")
+    return evaluate(trained.model, annotations, batch_size=batch_size, backend=backend)
+
+
+def evaluate(
+    model: nn.Module, annotations: Annotations, *, batch_size: int = 4, backend: str = "auto"
+) -> dict[str, Any]:
+    """Run a model over a split: the name of its file, the number of images, and the twelve metrics."""
+    detections = detect(model, annotations, batch_size=batch_size)
+    return {
+        "data": annotations.path.name,
+        "num_images": annotations.num_images,
+        "metrics": coco_metrics(annotations, detections, backend=backend),
+    }
+
+
+def detect(model: nn.Module, annotations: Annotations, *, batch_size: int = 4) -> Detections:
+    """Run a model over every image of a split, on its own device; it is left in the mode it was in."""
+    device = next(model.parameters()).device
     loader = build_loader(ImageDataset(annotations, np.arange(annotations.num_images)), batch_size)
     training = model.training
     model.eval()
@@ -69,20 +108,20 @@ def to_detections(images: Sequence[int], outputs: Sequence[dict[str, Tensor]]) -
     return Detections(
         image_N=np.repeat(np.array(images, dtype=np.int64), counts),
         boxes_xyxy=column("boxes", torch.zeros(0, 4)),
-        class_N=column("labels", torch.zeros(0, dtype=torch.int64)) - 1,
+        class_N=column("labels", torch.zeros(0, dtype=torch.int64)) - FOREGROUND.start,
         score_N=column("scores", torch.zeros(0)),
     )
 
 
 def coco_metrics(
-    annotations: Annotations, detections: Detections, *, backend: Backend = "auto"
+    annotations: Annotations, detections: Detections, *, backend: str = "auto"
 ) -> dict[str, float]:
     """Compute AP, AP50, ..., ARl as COCOeval does (COCO's detection evaluation, box IoU).
 
     Args:
         annotations: the split, every box of the file included; crowd boxes absorb detections.
         detections: what was found, classes in the order of `annotations`.
-        backend: "auto" takes hotcoco where it is installed.
+        backend: "pycocotools", "hotcoco", or "auto": hotcoco where it is installed.
 
     Returns:
         the twelve numbers by the names of `METRICS`, 0..1; -1 where the split has nothing of that size.
@@ -107,13 +146,11 @@ def coco_metrics(
 def _import_backend(backend: str) -> tuple[Any, Any]:
     try:
         if backend == "hotcoco":
-            from hotcoco import COCO, COCOeval
-        else:
-            from pycocotools.coco import COCO
-            from pycocotools.cocoeval import COCOeval
+            hotcoco = import_module("hotcoco")
+            return hotcoco.COCO, hotcoco.COCOeval
+        return import_module("pycocotools.coco").COCO, import_module("pycocotools.cocoeval").COCOeval
     except ImportError as error:
         raise MissingResourceError(f"{backend} is not installed: pip install {backend}") from error
-    return COCO, COCOeval
 
 
 def _coco_api(coco_class: Any, dataset: dict[str, Any]) -> Any:
@@ -137,7 +174,14 @@ def _ground_truth(annotations: Annotations) -> dict[str, Any]:
         strict=True,
     )
     boxes = [
-        {"id": row, "image_id": image, "category_id": category, "bbox": box, "area": area, "iscrowd": int(crowd)}
+        {
+            "id": row,
+            "image_id": image,
+            "category_id": category,
+            "bbox": box,
+            "area": area,
+            "iscrowd": int(crowd),
+        }
         for row, (image, category, box, area, crowd) in enumerate(columns, start=1)
     ]
     return {**_no_boxes(annotations), "annotations": boxes}

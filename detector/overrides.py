@@ -45,7 +45,8 @@ def override(config: T, values: Mapping[str, Any]) -> T:
             hint = f"did you mean {' or '.join(near)}?" if near else "`detector recipes NAME` lists them"
             raise ConfigError(f"setting {key}: not known; {hint}")
     typed = {key: _convert(key, value, hints[key]) for key, value in values.items()}
-    return _replace(config, typed, "")
+    changed: T = _replace(config, typed, "")
+    return changed
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:

@@ -1,0 +1,193 @@
+"""A run folder: config.json, classes.json and model.safetensors, from which a trained detector comes back.
+
+The folder holds everything that is needed, the graph among the weights; no pickle is ever read. log.jsonl and
+metrics.json lie beside them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from detector.config import Config
+from detector.errors import ClassMatchError, InputError
+from detector.files import atomic_path, load_json, save_json
+from detector.overrides import flatten, override
+from detector.rcnn import RCNN, build_model
+from detector.recipes import load_recipe
+
+CONFIG_FILE = "config.json"
+CLASSES_FILE = "classes.json"
+WEIGHTS_FILE = "model.safetensors"
+METRICS_FILE = "metrics.json"
+LOG_FILE = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class RunClasses:
+    """The classes that a run knows, in its own order.
+
+    Attributes:
+        names: C unique names.
+        synsets: "" where a class has none.
+        category_ids: ids of the COCO JSON that the run was trained on.
+        graph_hash: identity of the class graph; None for a run without one.
+    """
+
+    names: tuple[str, ...]
+    synsets: tuple[str, ...]
+    category_ids: tuple[int, ...]
+    graph_hash: str | None
+
+
+@dataclass(frozen=True, eq=False)
+class TrainedRun:
+    """A run folder, loaded: the model is in evaluation mode on its device."""
+
+    folder: Path
+    config: Config
+    classes: RunClasses
+    model: RCNN
+
+
+def save_config(config: Config, folder: Path) -> None:
+    """Write the recipe's name and every setting, flat."""
+    settings = flatten(config)
+    settings.pop("recipe")
+    save_json({"recipe": config.recipe, "settings": settings}, folder / CONFIG_FILE)
+
+
+def load_config(folder: Path) -> Config:
+    """Read a run's configuration: its recipe, with every stored setting set again.
+
+    Raises:
+        InputError: the folder is not a run, or config.json is not what `save_config` writes.
+        ConfigError: the recipe or a setting is not known here.
+    """
+    if not (folder / CONFIG_FILE).is_file():
+        raise InputError(f"{folder}: no {CONFIG_FILE}; expected a run folder made by `detector train`")
+    document = load_json(folder / CONFIG_FILE)
+    if not isinstance(document.get("recipe"), str) or not isinstance(document.get("settings"), dict):
+        raise InputError(f"{folder / CONFIG_FILE}: expected the keys recipe (text) and settings (object)")
+    return override(load_recipe(document["recipe"]), document["settings"])
+
+
+def save_classes(classes: RunClasses, folder: Path) -> None:
+    """Write the class list and the hash of the graph."""
+    columns = zip(classes.category_ids, classes.names, classes.synsets, strict=True)
+    rows = [{"id": category, "name": name, "synset": synset} for category, name, synset in columns]
+    save_json({"graph_hash": classes.graph_hash, "classes": rows}, folder / CLASSES_FILE)
+
+
+def load_classes(folder: Path) -> RunClasses:
+    """Read the class list of a run.
+
+    Raises:
+        InputError: classes.json is missing or not what `save_classes` writes.
+    """
+    path = folder / CLASSES_FILE
+    document = load_json(path)
+    try:
+        rows = document["classes"]
+        classes = RunClasses(
+            names=tuple(str(row["name"]) for row in rows),
+            synsets=tuple(str(row["synset"]) for row in rows),
+            category_ids=tuple(int(row["id"]) for row in rows),
+            graph_hash=document["graph_hash"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{path}: expected graph_hash and classes with id, name, synset: {error}") from error
+    if not classes.names or len(set(classes.names)) != len(classes.names):
+        raise InputError(f"{path}: expected one or more classes with unique names")
+    return classes
+
+
+def save_weights(model: nn.Module, folder: Path) -> None:
+    """Write every tensor of a model, atomically: a reader sees the weights before or after, never a part."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    with atomic_path(folder / WEIGHTS_FILE) as part:
+        save_file(tensors, part, metadata={"format": "pt"})
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Load the weights of a run into a model of the same configuration.
+
+    Raises:
+        InputError: no weights yet, a broken file, or tensors of other names or shapes.
+    """
+    path = folder / WEIGHTS_FILE
+    tensors = _read_tensors(path)
+    _check_shapes(path, tensors, model.state_dict())
+    model.load_state_dict(tensors)
+
+
+def load_fitting_weights(model: nn.Module, folder: Path, class_names: Sequence[str]) -> str:
+    """Start a model from the weights of another run: every tensor whose name and shape fit is taken.
+
+    Args:
+        model: changed in place.
+        folder: the other run.
+        class_names: classes of the model, which must be those of the run in the same order.
+
+    Returns:
+        a message that says how many tensors were taken.
+
+    Raises:
+        ClassMatchError: the other run has other classes, or another order of them.
+        InputError: the run is not what it should be, or nothing fits.
+    """
+    if load_classes(folder).names != tuple(class_names):
+        raise ClassMatchError(f"--init {folder}: its classes are not those of --data in the same order")
+    own, found = model.state_dict(), _read_tensors(folder / WEIGHTS_FILE)
+    fitting = {name: found[name] for name in found if name in own and found[name].shape == own[name].shape}
+    if not fitting:
+        raise InputError(f"--init {folder}: no tensor fits this model; expected a run with the same backbone")
+    model.load_state_dict(fitting, strict=False)
+    return f"{folder}: {len(fitting)} of the model's {len(own)} tensors start from this run"
+
+
+def _read_tensors(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; the run has not finished its first epoch")
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors: {error}") from error
+
+
+def _check_shapes(path: Path, found: dict[str, Tensor], expected: dict[str, Any]) -> None:
+    for name in sorted(found.keys() ^ expected.keys()):
+        state = "is missing" if name in expected else "belongs to another model"
+        raise InputError(
+            f"{path}: tensor {name!r} {state}; expected the {len(expected)} tensors of config.json"
+        )
+    for name, tensor in found.items():
+        if tensor.shape != expected[name].shape:
+            raise InputError(
+                f"{path}: tensor {name!r} has shape {list(tensor.shape)}; expected "
+                f"{list(expected[name].shape)} for this config.json and classes.json"
+            )
+
+
+def load_run(folder: Path, device: torch.device) -> TrainedRun:
+    """Bring a trained detector back from its folder.
+
+    Raises:
+        InputError, ConfigError: see `load_config`, `load_classes` and `load_weights`.
+    """
+    config, classes = load_config(folder), load_classes(folder)
+    num_classes = len(classes.names)
+    graph_CC = None if classes.graph_hash is None else torch.zeros(num_classes, num_classes)
+    model = build_model(_without_downloads(config).model, num_classes, graph_CC)
+    load_weights(model, folder)
+    return TrainedRun(folder, config, classes, model.to(device).eval())
+
+
+def _without_downloads(config: Config) -> Config:
+    """The run's own weights replace whatever the backbone started from."""
+    return override(config, {"model.backbone.weights": "none"})

@@ -1,5 +1,0 @@
-"""The `detector` command (being built)."""
-
-
-def main() -> None:
-    """Run the command line."""

@@ -1,0 +1,102 @@
+"""What a training run leaves to read: log.jsonl, and progress on stderr while it runs."""
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+#: Where stderr is not a terminal: a line at the end of each epoch, and at least so often, in seconds.
+PLAIN_LINE_EVERY_S = 30.0
+
+
+class TrainingLog:
+    """Writes a JSON object a line to a file, and shows progress: a bar on a terminal, plain lines elsewhere.
+
+    Args:
+        path: the file; it is made anew, and every line is on disk when the call returns.
+        epochs: number of epochs of the run.
+        steps_per_epoch: steps in each.
+        quiet: nothing on stderr.
+    """
+
+    def __init__(self, path: Path, epochs: int, steps_per_epoch: int, *, quiet: bool = False) -> None:
+        self._file = path.open("w", encoding="utf-8")
+        self._epochs = epochs
+        self._steps_per_epoch = steps_per_epoch
+        self._quiet = quiet
+        self._bar = None if quiet or not sys.stderr.isatty() else _make_bar()
+        self._task = (
+            self._bar.add_task("training", total=epochs * steps_per_epoch, text="") if self._bar else None
+        )
+        self._started = self._last_line = time.monotonic()
+
+    def __enter__(self) -> "TrainingLog":
+        if self._bar:
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar:
+            self._bar.stop()
+        self._file.close()
+
+    @property
+    def seconds(self) -> float:
+        """Wall time since the log was opened."""
+        return time.monotonic() - self._started
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Write one record to the file."""
+        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        self._file.flush()
+
+    def message(self, text: str) -> None:
+        """Write a message to the file and show it."""
+        self.write({"message": text})
+        self._show(text)
+
+    def step(
+        self, step: int, lr: float, losses: Mapping[str, float], diagnostics: Mapping[str, float]
+    ) -> None:
+        """Write one training step and show it.
+
+        Args:
+            step: number of steps done.
+            lr: learning rate of this step.
+            losses: by name; their sum is what was minimised.
+            diagnostics: what the heads say about this step.
+        """
+        total = sum(losses.values())
+        record = {"step": step, "epoch": (step - 1) // self._steps_per_epoch + 1, "lr": lr, "loss": total}
+        self.write({**record, "losses": losses, **diagnostics, "seconds": round(self.seconds, 3)})
+        parts = "  ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in losses.items())
+        text = f"epoch {record['epoch']}/{self._epochs}  loss {total:.3f}  {parts}"
+        if self._bar and self._task is not None:
+            self._bar.update(self._task, completed=step, text=text)
+            return
+        now = time.monotonic()
+        if step % self._steps_per_epoch == 0 or now - self._last_line > PLAIN_LINE_EVERY_S:
+            self._last_line = now
+            total_steps = self._epochs * self._steps_per_epoch
+            self._show(f"step {step}/{total_steps}  {text}  lr {lr:.2g}  {self.seconds:.0f} s")
+
+    def _show(self, text: str) -> None:
+        if self._quiet:
+            return
+        if self._bar:
+            self._bar.console.print(text, highlight=False, markup=False)
+        else:
+            print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _make_bar() -> Any:
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (BarColumn(), TextColumn("{task.completed}/{task.total}"), TimeRemainingColumn())
+    return Progress(*columns, TextColumn("{task.fields[text]}"), console=Console(stderr=True))
