@@ -19,6 +19,7 @@ COMMANDS = {
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
+    "doctor": ("kgtool.cli.doctor", "doctor", "What is installed and in use, and how to get the rest."),
     "sample": ("kgtool.cli.sample", "sample", "Write a sample world: images, annotations, relations."),
 }
 
