@@ -43,7 +43,7 @@ def _candidate_boxes(
             yield left, top, left + width, top + height
 
 
-def overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
     """Common area of two boxes as a share of the smaller box."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
@@ -70,7 +70,7 @@ def place_boxes(num_objects: int, sizes: tuple[int, int], rng: np.random.Generat
             next(
                 box
                 for box in _candidate_boxes(sizes, rng)
-                if all(overlap(box, other) <= OVERLAP_LIMIT for other in placed)
+                if all(_overlap(box, other) <= OVERLAP_LIMIT for other in placed)
             )
         )
     return np.array(placed, dtype=np.int64)

@@ -136,7 +136,7 @@ FAMILIES = {
             sizes=(14, 44),
             train_images=240,
             test_images=80,
-            corpus_images=400,
+            corpus_images=300,
         ),
     )
 }
