@@ -27,6 +27,7 @@ from kgtool.files import atomic_folder
 from kgtool.sample_images import IMAGE_SIZE
 from kgtool.sample_layout import PREDICATES
 from kgtool.sample_world import SPLITS, Annotations, World
+from kgtool.splits import frequency
 
 JPEG_QUALITY = 85
 VG_FILES = ("relationships", "attributes", "objects", "image_data")
@@ -140,7 +141,7 @@ def _categories(world: World, train: list[Annotations]) -> tuple[Category, ...]:
             id=label + 1,
             name=world.names[label],
             synset=world.synsets[label],
-            frequency="r" if images[label] <= 10 else "c" if images[label] <= 100 else "f",
+            frequency=frequency(int(images[label])),
             image_count=int(images[label]),
             instance_count=int(instances[label]),
         )

@@ -41,15 +41,13 @@ def sample(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    r"""Write a sample world: small scenes in which some classes are told apart by context only.
+    """Write a sample world: small scenes in which some classes are told apart by context only.
 
     DIR gets train.json, test.json and images/ for a detector, and vg/, Visual-Genome-shaped annotations of
     other scenes to count class graphs from. The same seed makes the same world, whatever the numbers of
     images; the first images of a larger sample are those of a smaller one.
 
-    \b
-    Example:
-        kgtool sample --seed 0 --images 240 --out world
+    Example: kgtool sample --seed 0 --images 240 --out world
     """
     from kgtool.sample_files import save_sample
     from kgtool.sample_world import FAMILIES, World
