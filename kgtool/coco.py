@@ -14,7 +14,7 @@ from typing import BinaryIO
 import msgspec
 import numpy as np
 
-from kgtool.errors import InputError, KgtoolError
+from kgtool.errors import InputError
 from kgtool.files import atomic_path
 from kgtool.json_rows import iter_rows
 
@@ -136,13 +136,13 @@ def load_dataset(path: Path) -> Dataset:
         path: a file with `images`, `annotations` and `categories`, as in COCO, LVIS, or written by kgtool.
 
     Raises:
-        KgtoolError: the file cannot be read.
-        InputError: not COCO JSON, or ids that are not unique or point nowhere; see `check_dataset`.
+        InputError: the file cannot be read, or is not COCO JSON, or has ids that are not unique
+            or point nowhere; see `check_dataset`.
     """
     try:
         file = msgspec.json.decode(path.read_bytes(), type=_File)
     except OSError as error:
-        raise KgtoolError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path}: found {error}; expected COCO JSON with images, categories and annotations with bbox"

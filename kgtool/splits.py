@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 
 from kgtool.coco import Dataset, Image, save_dataset
-from kgtool.errors import InputError, KgtoolError
+from kgtool.errors import InputError
 
 MAX_TEST_IMAGES = 5000
 #: LVIS: a class is rare with at most 10 training images, common with at most 100, else frequent.
@@ -89,8 +89,8 @@ def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path
         test_list: likewise.
 
     Raises:
-        KgtoolError: a list cannot be read.
-        InputError: a line that names no image, an image in both lists, or a set without images.
+        InputError: a list that cannot be read, a line that names no image, an image in both lists, or
+            a set without images.
     """
     assert train_list or test_list
     every = np.sort(np.array([image.id for image in dataset.images], dtype=np.int64))
@@ -127,13 +127,12 @@ def read_image_list(path: Path, images: Sequence[Image]) -> np.ndarray:
     name ("2.jpg"). A path is looked up whole, then by its last part, then without its suffix.
 
     Raises:
-        KgtoolError: the file cannot be read.
-        InputError: lines that name no known image, or more than one.
+        InputError: the file cannot be read, or has lines that name no known image, or more than one.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
-        raise KgtoolError(f"{path}: cannot be read ({error.strerror})") from None
+        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise InputError(
             f"{path}: found bytes that are not UTF-8; expected one image id or path a line"
@@ -175,8 +174,8 @@ def _image_class_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.nda
     pair_P = np.sort(position_N * len(dataset.categories) + _class_index(dataset))
     pair_P = pair_P[np.diff(pair_P, prepend=-1) > 0]
     position_P, class_P = np.divmod(pair_P, max(len(dataset.categories), 1))
-    used, image_P = np.unique(position_P, return_inverse=True)
-    return every[used], image_P, class_P
+    first_P = np.diff(position_P, prepend=-1) > 0
+    return every[position_P[first_P]], np.cumsum(first_P) - 1, class_P
 
 
 def _choose_test(

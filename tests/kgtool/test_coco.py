@@ -22,7 +22,7 @@ from kgtool.coco import (
     load_dataset,
     save_dataset,
 )
-from kgtool.errors import InputError, KgtoolError, OutputExistsError
+from kgtool.errors import InputError, OutputExistsError
 from kgtool.json_rows import BLOCK_ROWS, iter_rows
 
 REAL_COCO = Path(__file__).parents[2] / "../shared/real_data/coco/instances.json"
@@ -156,7 +156,7 @@ def test_a_file_that_is_no_coco_json_gets_one_line(tmp_path: Path, text: str, me
 
 
 def test_a_missing_file_and_a_file_in_the_way_are_told(tmp_path: Path) -> None:
-    with pytest.raises(KgtoolError, match="cannot be read"):
+    with pytest.raises(InputError, match="cannot be read"):
         load_dataset(tmp_path / "a.json")
     save_dataset(small_dataset(), tmp_path / "a.json")
     with pytest.raises(OutputExistsError):

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kgtool.coco import Annotations, Category, Dataset, Image, load_dataset
-from kgtool.errors import InputError, KgtoolError
+from kgtool.errors import InputError
 from kgtool.splits import (
     default_num_test,
     frequency,
@@ -189,7 +189,7 @@ def test_with_both_lists_the_rest_is_left_out_and_counted(tmp_path: Path) -> Non
         ),
         ("1\n", "3\n99.jpg\n98.jpg\n", InputError, r"test.txt: found '99.jpg' \(2 such lines\)"),
         ("4\n", "3\n", InputError, "train.txt: found no training image with a box"),
-        (None, "3\n", KgtoolError, "train.txt: cannot be read"),
+        (None, "3\n", InputError, "train.txt: cannot be read"),
     ],
 )
 def test_lists_that_cannot_be_followed_get_one_line(
