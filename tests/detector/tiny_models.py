@@ -1,0 +1,106 @@
+"""Small detectors, graphs and regions that the tests of the model share."""
+
+import torch
+from torch import Tensor
+
+from detector.config import BackboneConfig, ModelConfig, ProposalConfig, StageConfig
+from detector.interfaces import FeatureMaps, HeadConfig, HeadInputs, Regions, TwoLinear, TwoLinearConfig
+from detector.rcnn import RCNN, build_model
+
+NUM_CLASSES = 7
+SECOND_STAGE = {"foreground_iou": 0.6, "box_std": (0.05, 0.05, 0.1, 0.1), "loss_weight": 0.5}
+
+
+def tiny_config(*heads: HeadConfig, **changes: object) -> ModelConfig:
+    """Images of 64 px; a plain first stage and one more stage for every head given."""
+    settings: dict[str, object] = {
+        "backbone": BackboneConfig("tiny"),
+        "stages": (
+            StageConfig(TwoLinearConfig(16)),
+            *(StageConfig(head, **SECOND_STAGE) for head in heads),
+        ),
+        "proposals": ProposalConfig(((12, 24),), (1.0,), 200, 200, 40, 40, 0.7, 32),
+        "min_size": 64,
+        "max_size": 64,
+        "roi_size": 3,
+        "roi_sampling_ratio": 1,
+        "regions_per_image": 16,
+        "positive_fraction": 0.5,
+    }
+    return ModelConfig(**(settings | changes))
+
+
+def tiny_model(*heads: HeadConfig, seed: int = 0, **changes: object) -> RCNN:
+    """A detector for `NUM_CLASSES` classes with random weights."""
+    torch.manual_seed(seed)
+    return build_model(tiny_config(*heads, **changes), NUM_CLASSES, random_graph())
+
+
+def random_graph(num_classes: int = NUM_CLASSES, seed: int = 3) -> Tensor:
+    """A symmetric graph with some edges missing."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.rand(num_classes, num_classes, generator=generator)
+    weight = (weight + weight.T) / 2
+    return weight * (weight > 0.4)
+
+
+def random_image(seed: int, height: int = 64, width: int = 64) -> Tensor:
+    return torch.rand(3, height, width, generator=torch.Generator().manual_seed(seed))
+
+
+def squares(num_images: int, seed: int = 0, side: int = 64) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    """Grey noise with bright squares on it; the class is the colour channel, 1 to 3."""
+    generator = torch.Generator().manual_seed(seed)
+    images, targets = [], []
+    for _ in range(num_images):
+        image = torch.rand(3, side, side, generator=generator) * 0.2
+        boxes, labels = [], []
+        for place in torch.randperm(4, generator=generator)[:2].tolist():
+            size = int(torch.randint(12, 24, (1,), generator=generator))
+            x, y = (place % 2) * 32 + 4, (place // 2) * 32 + 4
+            label = int(torch.randint(1, 4, (1,), generator=generator))
+            image[label - 1, y : y + size, x : x + size] += 0.8
+            boxes.append([x, y, x + size, y + size])
+            labels.append(label)
+        images.append(image)
+        targets.append({"boxes": torch.tensor(boxes, dtype=torch.float32), "labels": torch.tensor(labels)})
+    return images, targets
+
+
+def random_regions(
+    image_of_region: list[int],
+    num_images: int,
+    *,
+    width: int,
+    channels: int = 6,
+    num_maps: int = 5,
+    seed: int = 0,
+) -> Regions:
+    """Regions as a second stage sees them: 64 x 64 px images, maps from stride 4 on, K = 8 classes."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    count = len(image_of_region)
+    corner = torch.rand(count, 2, generator=generator) * 30
+    size = 8 + torch.rand(count, 2, generator=generator) * 20
+    strides = (4, 8, 16, 32, 64)[:num_maps]
+    return Regions(
+        boxes_R4=torch.cat([corner, corner + size], dim=1),
+        image_R=torch.tensor(image_of_region, dtype=torch.int64),
+        sizes_B2=torch.full((num_images, 2), 64),
+        context=FeatureMaps(
+            tuple(normal(num_images, channels, 64 // stride, 64 // stride) for stride in strides), strides
+        ),
+        logits_RK=normal(count, NUM_CLASSES + 1),
+        weight_KD1=normal(NUM_CLASSES + 1, width + 1) / 2,
+        labels_R=torch.randint(0, NUM_CLASSES + 1, (count,), generator=generator),
+        truth_R4=torch.cat([corner, corner + size], dim=1) + 1,
+    )
+
+
+def head_inputs(*, width: int, channels: int = 6, num_maps: int = 5, roi_size: int = 3) -> HeadInputs:
+    """What a head of the second stage is built from, after a plain first stage of that width."""
+    previous = TwoLinear(channels * roi_size**2, width)
+    return HeadInputs(channels, num_maps, roi_size, NUM_CLASSES, random_graph(), previous)
