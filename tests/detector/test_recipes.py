@@ -1,0 +1,51 @@
+"""What a recipe promises."""
+
+import inspect
+
+import pytest
+import torch
+
+from detector.errors import ConfigError
+from detector.overrides import flatten, override
+from detector.rcnn import build_model
+from detector.recipes import RECIPES, load_recipe
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_says_how_it_is_run_and_what_to_expect(name: str) -> None:
+    assert load_recipe(name).recipe == name
+    documentation = inspect.getdoc(RECIPES[name])
+    for label in ("Command: detector train", "Machine:", "Expected:", "Table:"):
+        assert f"\n{label}" in documentation
+    words = documentation.split()
+    assert words[words.index("--recipe") + 1] == name
+    needs_graph = any(stage.head.needs_graph for stage in load_recipe(name).model.stages)
+    assert ("--graph" in documentation) == needs_graph
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_a_recipe_builds_a_model_whose_parts_fit(name: str) -> None:
+    config = override(load_recipe(name), {"model.backbone.weights": "none"})
+    model = build_model(config.model, 3, torch.eye(3))
+    assert len(model.stages) == (2 if name.startswith("reasoning") else 1)
+
+
+def test_published_recipes_have_the_printed_form_and_the_demo_the_working_one() -> None:
+    forms = {name: flatten(load_recipe(name)).get("model.stages.1.head.form") for name in RECIPES}
+    assert forms["reasoning_rcnn_r50_fpn"] == forms["reasoning_rcnn_r101_fpn"] == "printed"
+    assert forms["reasoning_rcnn_r50_fpn_working"] == forms["reasoning_rcnn_sample"] == "working"
+
+
+def test_reasoning_and_baseline_differ_in_the_second_stage_alone() -> None:
+    for reasoning, plain in (
+        ("reasoning_rcnn_sample", "faster_rcnn_sample"),
+        ("reasoning_rcnn_r18_small", "faster_rcnn_r18_small"),
+    ):
+        one, other = flatten(load_recipe(reasoning)), flatten(load_recipe(plain))
+        differing = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
+        assert all(key == "recipe" or key.startswith("model.stages.1.") for key in differing)
+
+
+def test_an_unknown_recipe_gets_its_near_names() -> None:
+    with pytest.raises(ConfigError, match="faster_rcnn_r50: not known; did you mean faster_rcnn_r50_fpn"):
+        load_recipe("faster_rcnn_r50")
