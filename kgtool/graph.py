@@ -217,8 +217,7 @@ def make_graph(
         "sources": [dict(source) for source in sources],
         "producer": f"kgtool {__version__}",
     }
-    # Adding 0 turns -0.0 into 0.0, which compares equal and has other bytes.
-    matrix = np.array(weight, dtype=np.float32, order="C") + np.float32(0)
+    matrix = _float32(weight)
     header["self_loops"] = bool(np.diagonal(matrix).any()) if matrix.ndim == 2 else False
     graph = _hashed(
         ClassGraph(
@@ -228,7 +227,7 @@ def make_graph(
             counts=None if counts is None else np.array(counts, dtype=np.int64, order="C"),
             header=header,
             evidence=evidence,
-            distribution=None if distribution is None else np.array(distribution, np.float32, order="C") + 0,
+            distribution=None if distribution is None else _float32(distribution),
         )
     )
     check_graph(graph)
@@ -251,7 +250,7 @@ def check_graph(graph: ClassGraph) -> None:
         rules.check_distribution(graph.distribution, graph.counts, num_classes, graph.kind)
     if graph.evidence is not None:
         known = graph.evidence
-        rules.check_evidence(known.terms, known.totals, known.index, known.count, num_classes)
+        rules.check_evidence(known.terms, known.totals, known.index, known.count, num_classes, graph.kind)
         if graph.counts is not None:
             recipe = graph.header["recipe"]
             rules.check_evidence_sums(known.index, known.count, graph.counts, recipe, graph.kind)
@@ -314,6 +313,12 @@ def load_graph(path: Path) -> ClassGraph:
     except OSError as error:
         raise GraphFormatError(f"{path}: cannot be read ({error.strerror or error})") from None
     return graph
+
+
+def _float32(values: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # what is too large becomes infinite, and the check says so
+        result = np.array(values, dtype=np.float32, order="C")
+    return result + np.float32(0)  # -0.0 becomes 0.0, which is equal but has other bytes
 
 
 def _hashed(graph: ClassGraph) -> ClassGraph:

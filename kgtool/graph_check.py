@@ -42,15 +42,17 @@ def check_format(header: Mapping[str, Any]) -> None:
     """
     if header.get("format") != FORMAT:
         raise GraphFormatError(
-            f"header: found format {header.get('format')!r}; expected {FORMAT!r}; this is not a class graph"
+            f"header: found format {_shown(header.get('format'))}; expected {FORMAT!r}; it is no class graph"
         )
     version = header.get("version")
     if not isinstance(version, str) or not version:
-        raise GraphFormatError(f"header: found version {version!r}; expected a string such as {VERSION!r}")
+        raise GraphFormatError(
+            f"header: found version {_shown(version)}; expected a string such as {VERSION!r}"
+        )
     if version.split(".")[0] != VERSION.split(".")[0]:
         raise GraphFormatError(
-            f"header: found version {version!r}; expected {VERSION.split('.')[0]}.x, the only one that this "
-            "kgtool reads; build the graph again, or use the kgtool that wrote it"
+            f"header: found version {_shown(version)}; expected {VERSION.split('.')[0]}.x, the only one "
+            "that this kgtool reads; build the graph again, or use the kgtool that wrote it"
         )
 
 
@@ -65,14 +67,18 @@ def check_header(header: Mapping[str, Any]) -> None:
         if key not in header:
             raise GraphFormatError(f"header: found no {key!r}; expected {words}")
         if not isinstance(header[key], kind):
-            raise GraphFormatError(f"header: found {key} {header[key]!r}; expected {words}")
+            raise GraphFormatError(f"header: found {key} {_shown(header[key])}; expected {words}")
     if not header["kind"]:
         raise GraphFormatError("header: found an empty kind; expected relation, attribute or another word")
     if not isinstance(header["recipe"].get("name"), str):
-        raise GraphFormatError(f"header: found recipe {header['recipe']!r}; expected an object with a name")
+        raise GraphFormatError(
+            f"header: found recipe {_shown(header['recipe'])}; expected an object with a name"
+        )
     num_terms = header["recipe"].get("num_terms", 0)
     if isinstance(num_terms, bool) or not isinstance(num_terms, int) or num_terms < 0:
-        raise GraphFormatError(f"header: found num_terms {num_terms!r}; expected a number, 0 for no limit")
+        raise GraphFormatError(
+            f"header: found num_terms {_shown(num_terms)}; expected a number, 0 for no limit"
+        )
     if not all(isinstance(source, dict) for source in header["sources"]):
         raise GraphFormatError(
             "header: found a source that is not an object; expected name, sha256 and counts"
@@ -97,7 +103,7 @@ def check_classes(classes: Sequence[str], synsets: Sequence[str]) -> None:
         for position, value in enumerate(values):
             if not isinstance(value, str) or value != value.strip() or not _is_clean(value):
                 raise GraphFormatError(
-                    f"{what}[{position}]: found {value!r}; expected text without control characters "
+                    f"{what}[{position}]: found {_shown(value)}; expected text without control characters "
                     f"or blanks at its ends, at most {MAX_NAME_LENGTH} characters"
                 )
     first: dict[str, int] = {}
@@ -111,6 +117,12 @@ def check_classes(classes: Sequence[str], synsets: Sequence[str]) -> None:
         if name in first:
             raise GraphFormatError(f"classes[{position}]: found {name!r} again, as classes[{first[name]}]")
         first[name] = position
+
+
+def _shown(value: Any) -> str:
+    """A value as a message can hold it: on one line, and not longer than one."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _is_clean(text: str) -> bool:
@@ -169,8 +181,11 @@ def check_evidence(
     index: npt.NDArray[Any],
     count: npt.NDArray[Any],
     num_classes: int,
+    kind: str,
 ) -> None:
     """Check sparse counts: unique terms, most frequent first; index rows in range, unique and sorted.
+
+    The index of an attribute graph is class, term; of all others subject class, term, object class.
 
     Raises:
         GraphFormatError: a rule is broken.
@@ -186,9 +201,7 @@ def check_evidence(
     ranks = list(zip((-totals).tolist(), terms, strict=True))
     if ranks != sorted(ranks):
         raise GraphFormatError("evidence_terms: not in order; expected most frequent first, ties by name")
-    if index.ndim != 2 or index.shape[1] not in (2, 3):
-        raise GraphFormatError(f"evidence_index: found shape {index.shape}; expected (N, 2) or (N, 3)")
-    _check_array("evidence_index", index, np.int32, (None, index.shape[1]))
+    _check_array("evidence_index", index, np.int32, (None, 2 if kind == "attribute" else 3))
     _check_array("evidence_count", count, np.int64, (len(index),))
     if len(index) == 0:
         return
@@ -218,7 +231,7 @@ def check_evidence_sums(
     Raises:
         GraphFormatError: it does not add up.
     """
-    if "num_terms" not in recipe or index.shape[1] != (2 if kind == "attribute" else 3):
+    if "num_terms" not in recipe:
         return
     selected = index[:, 1] < (recipe["num_terms"] or np.iinfo(np.int32).max)
     if kind == "attribute":

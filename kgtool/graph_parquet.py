@@ -2,13 +2,14 @@
 
 The column `part` says what a row is:
 
-    class     source, synset, and of an attribute graph term_counts and distribution (lists, one value a term)
-    edge      source, target, weight, count (a pair with neither is left out)
-    term      term, count (occurrences in the whole input), most frequent first
-    evidence  source, term, target (none in an attribute graph), count
+    class      source, synset
+    edge       source, target, weight, count (a pair that has neither is left out)
+    attribute  source, column, count, probability (of an attribute graph; zeros are left out)
+    term       term, count (occurrences in the whole input), most frequent first
+    evidence   source, term, target (none in an attribute graph), count
 
-Classes and terms are names, never positions. The header is the schema's metadata `kgtool`; `kgtool.arrays`
-holds the shapes, as the rows cannot tell an array of zeros from none.
+Classes and terms are names; `column` alone is a number, a column of the counts. The header is the schema's
+metadata `kgtool`; `kgtool.arrays` holds the shapes, as the rows cannot tell an array of zeros from none.
 """
 
 import json
@@ -25,6 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kgtool.errors import GraphFormatError
+from kgtool.graph_arrays import json_value
 from kgtool.graph_npz import check_total_size
 
 Array = npt.NDArray[Any]
@@ -38,12 +40,13 @@ _SCHEMA = pa.schema(
         ("target", _NAME),
         ("weight", pa.float32()),
         ("count", pa.int64()),
-        ("synset", pa.string()),
-        ("term_counts", pa.list_(pa.int64())),
-        ("distribution", pa.list_(pa.float32())),
+        ("synset", _NAME),
+        ("column", pa.int32()),
+        ("probability", pa.float32()),
     ]
 )
-_NAMED = ("part", "source", "term", "target")
+_NAMED = ["part", "source", "term", "target", "synset"]
+_ROW_BYTES = 40  # what a row takes in memory, at most
 
 
 def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -51,6 +54,8 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
     classes = pa.array(arrays["classes"].tolist(), pa.string())
     terms = pa.array(json.loads(str(arrays.get("evidence_terms", "[]"))), pa.string())
     parts = [_class_rows(arrays, classes), _edge_rows(arrays, classes)]
+    if _is_attribute(arrays):
+        parts.append(_attribute_rows(arrays, classes))
     if "evidence_index" in arrays:
         parts += [_term_rows(arrays, terms), _evidence_rows(arrays, classes, terms)]
     table = pa.concat_tables(parts).unify_dictionaries().combine_chunks()
@@ -63,7 +68,7 @@ def write_arrays(path: Path, arrays: Mapping[str, Array]) -> None:
         path,
         compression="zstd",
         compression_level=3,
-        use_dictionary=list(_NAMED),
+        use_dictionary=_NAMED,
         dictionary_pagesize_limit=2**24,
     )
 
@@ -80,45 +85,40 @@ def _names(positions: Array, names: pa.Array) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(pa.array(positions.astype(np.int32)), names)
 
 
-def _lists(matrix: Array) -> pa.ListArray:
-    offsets = np.arange(len(matrix) + 1, dtype=np.int32) * matrix.shape[1]
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), pa.array(matrix.reshape(-1)))
-
-
 def _class_rows(arrays: Mapping[str, Array], classes: pa.Array) -> pa.Table:
-    lists: dict[str, Any] = {}
-    if "distribution" in arrays:
-        lists["distribution"] = _lists(arrays["distribution"])
-    if _counts_by_term(arrays):
-        lists["term_counts"] = _lists(arrays["counts"])
-    return _rows(
-        "class",
-        len(classes),
-        source=_names(np.arange(len(classes)), classes),
-        synset=pa.array(arrays["synsets"].tolist(), pa.string()),
-        **lists,
-    )
+    synset = pa.array(arrays["synsets"].tolist(), pa.string()).dictionary_encode()
+    return _rows("class", len(classes), source=_names(np.arange(len(classes)), classes), synset=synset)
 
 
-def _counts_by_term(arrays: Mapping[str, Array]) -> bool:
-    """Whether counts are (C, A): those of an attribute graph are."""
-    return "counts" in arrays and json.loads(str(arrays["meta"])).get("kind") == "attribute"
+def _is_attribute(arrays: Mapping[str, Array]) -> bool:
+    """Whether counts and distribution are of shape (C, A), as in an attribute graph."""
+    return bool(json_value(arrays, "meta", dict).get("kind") == "attribute")
 
 
 def _edge_rows(arrays: Mapping[str, Array], classes: pa.Array) -> pa.Table:
-    weight = arrays["weight"]
-    with_counts = "counts" in arrays and not _counts_by_term(arrays)
-    used = (weight != 0) | (arrays["counts"] != 0) if with_counts else weight != 0
+    used = arrays["weight"] != 0
+    with_count = "counts" in arrays and not _is_attribute(arrays)
+    if with_count:
+        used |= arrays["counts"] != 0
     source, target = np.nonzero(used)
-    extra = {"count": pa.array(arrays["counts"][source, target])} if with_counts else {}
-    return _rows(
-        "edge",
-        len(source),
-        source=_names(source, classes),
-        target=_names(target, classes),
-        weight=pa.array(weight[source, target]),
-        **extra,
-    )
+    values = {"weight": pa.array(arrays["weight"][used])}
+    if with_count:
+        values["count"] = pa.array(arrays["counts"][used])
+    names = {"source": _names(source, classes), "target": _names(target, classes)}
+    return _rows("edge", len(source), **names, **values)
+
+
+def _attribute_rows(arrays: Mapping[str, Array], classes: pa.Array) -> pa.Table:
+    matrices = {
+        column: arrays[name]
+        for column, name in (("count", "counts"), ("probability", "distribution"))
+        if name in arrays
+    }
+    used = np.logical_or.reduce([matrix != 0 for matrix in matrices.values()] or [np.zeros((0, 0), bool)])
+    source, term = np.nonzero(used)
+    values = {column: pa.array(matrix[used]) for column, matrix in matrices.items()}
+    column = pa.array(term.astype(np.int32))
+    return _rows("attribute", len(source), source=_names(source, classes), column=column, **values)
 
 
 def _term_rows(arrays: Mapping[str, Array], terms: pa.Array) -> pa.Table:
@@ -150,23 +150,31 @@ def read_arrays(path: Path) -> dict[str, Array]:
         GraphFormatError: the file is cut off, damaged, or not laid out as a class graph.
     """
     try:
-        with pq.ParquetFile(path, read_dictionary=list(_NAMED)) as file:
-            meta, shapes = _metadata(file)
-            _check_size(file, shapes, path.stat().st_size)
+        with pq.ParquetFile(path) as file:
+            meta, shapes = _metadata(file.schema_arrow)
+            _check_size(file.metadata, shapes, path.stat().st_size)
+        # Named here too: a file that another tool wrote again does not say that names were dictionaries.
+        with pq.ParquetFile(path, read_dictionary=_NAMED) as file:
             table = file.read()
-        return {"meta": np.array(meta), **_arrays_of(table, shapes)}
-    except (pa.ArrowException, OSError, ValueError, RecursionError) as error:
+        if not table.schema.equals(_SCHEMA):
+            raise GraphFormatError("found columns of other types; expected those of docs/graph-format.md")
+        return _arrays_of(table, meta, shapes)
+    except (pa.ArrowException, OSError, ValueError) as error:
         line = " ".join(str(error).split())[:200]
         raise GraphFormatError(
             f"found a damaged Parquet file ({line}); expected one that kgtool wrote; copy or build it again"
         ) from None
 
 
-def _metadata(file: pq.ParquetFile) -> tuple[str, dict[str, tuple[int, ...]]]:
+def _metadata(schema: pa.Schema) -> tuple[str, dict[str, tuple[int, ...]]]:
     """The header's JSON, and the shape of each array."""
-    metadata = file.schema_arrow.metadata or {}
+    metadata = schema.metadata or {}
     if b"kgtool" not in metadata or b"kgtool.arrays" not in metadata:
         raise GraphFormatError("found Parquet without the metadata kgtool; this is not a class graph")
+    if schema.names != _SCHEMA.names:
+        raise GraphFormatError(
+            f"found the columns {', '.join(schema.names)[:200]}; expected {', '.join(_SCHEMA.names)}"
+        )
     try:
         shapes = msgspec.json.decode(metadata[b"kgtool.arrays"], type=dict[str, tuple[int, ...]])
     except msgspec.DecodeError as error:
@@ -176,43 +184,43 @@ def _metadata(file: pq.ParquetFile) -> tuple[str, dict[str, tuple[int, ...]]]:
     return metadata[b"kgtool"].decode(), shapes
 
 
-def _check_size(file: pq.ParquetFile, shapes: Mapping[str, tuple[int, ...]], file_size: int) -> None:
+def _check_size(metadata: pq.FileMetaData, shapes: Mapping[str, tuple[int, ...]], file_size: int) -> None:
     """Check the memory that the rows will take, and the arrays made of them."""
-    if not file.schema_arrow.equals(_SCHEMA):
-        raise GraphFormatError(
-            f"found the columns {', '.join(file.schema_arrow.names)}; expected {', '.join(_SCHEMA.names)}, "
-            "of the types in docs/graph-format.md"
-        )
-    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
-    num_values = sum(group.column(n).num_values for group in groups for n in range(group.num_columns))
+    # Columns' own metadata is not asked: where it is damaged, pyarrow 26 ends the process.
+    num_text = sum(metadata.row_group(n).total_byte_size for n in range(metadata.num_row_groups))
     num_elements = sum(math.prod(shape) for shape in shapes.values())
-    num_classes = min(math.prod(shapes.get("classes", ())), file.metadata.num_rows)
-    for number in (num_values, num_elements):
-        check_total_size(8 * number, num_classes, file_size)
+    num_classes = min(math.prod(shapes.get("classes", ())), metadata.num_rows)
+    for num_bytes in (_ROW_BYTES * metadata.num_rows, num_text, 8 * num_elements):
+        check_total_size(num_bytes, num_classes, file_size)
 
 
-def _arrays_of(table: pa.Table, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
-    parts = table["part"].cast(pa.string())
-    rows = {name: table.filter(pc.equal(parts, name)) for name in ("class", "edge", "term", "evidence")}
+def _arrays_of(table: pa.Table, meta: str, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, Array]:
+    kind = table["part"].cast(pa.string())
+    parts = ("class", "edge", "attribute", "term", "evidence")
+    rows = {part: table.filter(pc.equal(kind, part)) for part in parts}
     if sum(part.num_rows for part in rows.values()) != table.num_rows:
-        raise GraphFormatError("column part: found a row that is no class, edge, term or evidence")
+        raise GraphFormatError(f"column part: found a row that is none of {', '.join(parts)}")
     if shapes.get("classes") != (rows["class"].num_rows,):
         raise GraphFormatError(f"found {rows['class'].num_rows} classes; expected {shapes.get('classes')}")
     classes = _text(rows["class"], "source")
+    place = _positions(rows["edge"], "source", classes), _positions(rows["edge"], "target", classes)
+    square = (len(classes), len(classes))
     arrays: dict[str, Array] = {
+        "meta": np.array(meta),
         "classes": np.array(classes.to_pylist(), dtype=str),
         "synsets": np.array(_text(rows["class"], "synset").to_pylist(), dtype=str),
-        "weight": _matrix(rows["edge"], "weight", classes, np.float32),
+        "weight": _matrix(rows["edge"], "weight", place, square),
     }
     if "counts" in shapes:
-        by_term = rows["class"]["term_counts"].null_count == 0
         arrays["counts"] = (
-            _stacked(rows["class"], "term_counts", shapes["counts"])
-            if by_term
-            else _matrix(rows["edge"], "count", classes, np.int64)
+            _attributes(rows["attribute"], "count", classes, shapes["counts"])
+            if _is_attribute(arrays)
+            else _matrix(rows["edge"], "count", place, square)
         )
     if "distribution" in shapes:
-        arrays["distribution"] = _stacked(rows["class"], "distribution", shapes["distribution"])
+        arrays["distribution"] = _attributes(
+            rows["attribute"], "probability", classes, shapes["distribution"]
+        )
     if "evidence_index" in shapes:
         with_target = shapes["evidence_index"][-1:] == (3,)
         arrays |= _evidence_of(rows["term"], rows["evidence"], classes, with_target)
@@ -239,25 +247,23 @@ def _positions(rows: pa.Table, name: str, known: pa.Array) -> npt.NDArray[np.int
     return np.asarray(found).astype(np.int64)
 
 
-def _matrix(edges: pa.Table, name: str, classes: pa.Array, dtype: npt.DTypeLike) -> Array:
-    source, target = _positions(edges, "source", classes), _positions(edges, "target", classes)
-    result = np.zeros((len(classes), len(classes)), dtype)
-    seen = np.zeros(result.shape, bool)
-    seen[source, target] = True
-    if np.count_nonzero(seen) != len(source):
-        raise GraphFormatError("column part: found an edge twice; expected each pair of classes once")
-    result[source, target] = np.asarray(_column(edges, name))
+def _attributes(rows: pa.Table, name: str, classes: pa.Array, shape: tuple[int, ...]) -> Array:
+    term = np.asarray(_column(rows, "column")).astype(np.int64)
+    if len(shape) != 2 or shape[0] != len(classes) or ((term < 0) | (term >= shape[-1])).any():
+        raise GraphFormatError(f"column column: found a number outside of the shape {list(shape)}")
+    return _matrix(rows, name, (_positions(rows, "source", classes), term), shape)
+
+
+def _matrix(rows: pa.Table, name: str, place: tuple[Array, Array], shape: tuple[int, ...]) -> Array:
+    """A matrix of zeros but for the rows' values."""
+    values = np.asarray(_column(rows, name))
+    seen = np.zeros(shape, bool)
+    seen[place] = True
+    if np.count_nonzero(seen) != len(values):
+        raise GraphFormatError(f"column {name}: found two values for one place; expected one")
+    result = np.zeros(shape, values.dtype)
+    result[place] = values
     return result
-
-
-def _stacked(rows: pa.Table, name: str, shape: tuple[int, ...]) -> Array:
-    lists = _column(rows, name)
-    if len(shape) != 2 or not pc.all(pc.equal(pc.list_value_length(lists), shape[1])).as_py():
-        raise GraphFormatError(f"column {name}: found lists of other lengths than shape {list(shape)} says")
-    values = lists.flatten()
-    if values.null_count:
-        raise GraphFormatError(f"column {name}: found null in a list; expected numbers")
-    return np.array(values).reshape(shape)
 
 
 def _evidence_of(terms: pa.Table, rows: pa.Table, classes: pa.Array, with_target: bool) -> dict[str, Array]:

@@ -115,7 +115,7 @@ def _strongest(graph: ClassGraph, others_CC: npt.NDArray[np.float32], top: int) 
 
 
 def _reasons(graph: ClassGraph, source: str, target: str) -> tuple[Reason, ...]:
-    """Terms behind one edge: predicates by how often they relate the two, attributes by how much is shared."""
+    """Terms behind one edge: predicates by how often they relate the two, attributes by what is shared."""
     evidence = graph.evidence
     if evidence is None:
         return ()

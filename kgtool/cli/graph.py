@@ -38,7 +38,7 @@ def check(graph_path: Path, as_json: bool) -> None:
         )
 
 
-@click.command(epilog='Example: kgtool show relation.npz --class "dog.n.01" --top 5')
+@click.command(epilog="Example: kgtool show relation.npz --class dog.n.01 --top 5")
 @_GRAPH
 @click.option("--class", "class_name", metavar="NAME", help="Show the edges of this class, and why they are.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many edges.")
