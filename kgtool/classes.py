@@ -130,20 +130,20 @@ def parse_class_spec(spec: str) -> int | ClassTable:
 
 def _read_classes(path: Path) -> ClassTable:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").strip()
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})") from None
+    if not data:
+        raise InputError(f"found an empty file; expected {_KINDS}")
+    if path.suffix.lower() == ".json" or data[:1] in (b"{", b"["):
+        return _from_json(data)
+    try:
+        text = data.decode()
     except UnicodeDecodeError as error:
         raise InputError(
             f"byte {error.start}: found bytes that are not UTF-8; expected {_KINDS}; save it as UTF-8"
         ) from None
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror})") from None
-    if not text.strip():
-        raise InputError(f"found an empty file; expected {_KINDS}")
-    if path.suffix.lower() == ".json" or text.lstrip()[0] in "{[":
-        return _from_json(text)
-    if path.suffix.lower() == ".csv":
-        return _from_csv(text)
-    return _from_lines(text)
+    return _from_csv(text) if path.suffix.lower() == ".csv" else _from_lines(text)
 
 
 def _table(pairs: Iterable[tuple[str, str]]) -> ClassTable:
@@ -158,28 +158,30 @@ def _from_lines(text: str) -> ClassTable:
 
 def _from_csv(text: str) -> ClassTable:
     rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    columns = [name.strip().casefold() for name in rows.fieldnames or []]
-    if "name" not in columns:
-        raise InputError(
-            f"line 1: found the columns {', '.join(columns)}; expected a header with name and synset"
-        )
-    rows.fieldnames = columns
     try:
+        columns = [name.strip().casefold() for name in rows.fieldnames or []]
+        if "name" not in columns:
+            raise InputError(
+                f"line 1: found the columns {', '.join(columns)}; expected a header with name and synset"
+            )
+        rows.fieldnames = columns
         return _table((row["name"] or "", row.get("synset") or "") for row in rows)
     except csv.Error as error:
         raise InputError(f"line {rows.line_num}: {error}; expected CSV with the header name,synset") from None
 
 
-def _from_json(text: str) -> ClassTable:
+def _from_json(data: bytes) -> ClassTable:
     try:
-        document = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
-        raise InputError(f"not valid JSON ({error}); expected {_KINDS}") from None
-    categories = document.get("categories") if isinstance(document, dict) else document
-    if isinstance(categories, list):
-        return _table(_category(entry, position) for position, entry in enumerate(categories, start=1))
-    if isinstance(document, dict) and "images" not in document:
-        return _from_mapping(document)
+        # Raw: of a COCO file, which may have millions of boxes, only the categories become objects.
+        document = msgspec.json.decode(data, type=dict[str, msgspec.Raw] | list[Any])
+        if isinstance(document, dict) and "categories" in document:
+            document = msgspec.json.decode(document["categories"], type=list[Any])
+        if isinstance(document, list):
+            return _table(_category(entry, position) for position, entry in enumerate(document, start=1))
+        if "images" not in document:
+            return _from_mapping({name: msgspec.json.decode(value) for name, value in document.items()})
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise InputError(f"found JSON that is no class list ({error}); expected {_KINDS}") from None
     raise InputError(f'found JSON without a "categories" list; expected {_KINDS}')
 
 
