@@ -1,0 +1,295 @@
+"""Records of Visual Genome's JSON files as columns: releases 1.0, 1.2 and 1.4 as they really are.
+
+A raw record of relationships.json (1.2; an end of 1.4 may have `names` and `merged_object_ids`; 1.0 has no
+synsets, and `id` for `object_id` and `image_id`):
+
+    {"image_id": 1, "relationships": [{"predicate": "ON", "synsets": ["along.r.01"], "relationship_id": 15927,
+      "subject": {"name": "shade", "object_id": 5045, "synsets": ["shade.n.01"], "x": 119, "y": 338, ...},
+      "object": {"name": "street", "object_id": 5046, "synsets": ["street.n.01"], ...}}]}
+
+and of attributes.json, where nearly half of the objects have no `attributes`:
+
+    {"image_id": 1, "attributes": [{"object_id": 5046, "names": ["street"], "synsets": ["street.n.01"],
+      "attributes": ["sidewalk"], "x": 78, ...}]}
+
+A decoder turns the records of one block into columns of integers; strings are replaced by their position in
+the decoder's vocabularies. Only the fields that are needed are ever made into objects. This module runs in
+worker processes, so it imports little.
+"""
+
+from array import array
+from itertools import accumulate
+from math import nan
+from typing import Any, ClassVar, Literal
+
+import msgspec
+
+from kgtool.workers import Interner
+
+TermKey = Literal["text", "synset"]
+
+#: Codes that every vocabulary of this module starts with: nothing there, and more than one synset.
+EMPTY, SEVERAL = 0, 1
+
+Synsets = tuple[str, ...] | None
+
+
+def fold_text(text: str | None) -> str:
+    """Text as terms are compared: case-folded, without outer white space, inner white space as one blank.
+
+    Example:
+        >>> fold_text(" Sitting  ON ")
+        'sitting on'
+    """
+    return " ".join(text.casefold().split()) if text else ""
+
+
+def only_synset(synsets: Synsets) -> str | None:
+    """The synset where there is exactly one, "" where there is none, None where there are several."""
+    if not synsets:
+        return ""
+    return synsets[0] if len(synsets) == 1 else None
+
+
+def first_synset(synsets: Synsets) -> str:
+    """The first synset, or "" where there is none."""
+    return synsets[0] if synsets else ""
+
+
+class _End(msgspec.Struct, gc=False):
+    synsets: Synsets = None
+
+
+class _KnownEnd(msgspec.Struct, gc=False):
+    synsets: Synsets = None
+    object_id: int | None = None
+    id: int | None = None
+
+
+class _Relation(msgspec.Struct, gc=False):
+    """A relationship in which what was null has become something empty."""
+
+    subject: Any
+    object: Any
+    term: Any = None
+
+
+class RelationDecoder:
+    """Relationship annotations of a block.
+
+    Columns: `ends` (one a record: how many rows there are up to and with it), `subject`, `term`, `object` (one
+    a row); with `with_ids` also `image` (one a record), `subject_id`, `object_id` (one a row, -1: unknown).
+
+    Args:
+        term_key: whether the term of a relationship is its predicate's text or its predicate's synsets.
+        with_ids: whether to read the ids that say which object an end is.
+    """
+
+    codes: ClassVar = {"subject": "synsets", "term": "terms", "object": "synsets"}
+
+    def __init__(self, *, term_key: TermKey = "text", with_ids: bool = False) -> None:
+        end = _KnownEnd if with_ids else _End
+        term = ("term", str | None, None) if term_key == "text" else ("term", Synsets, None)
+        relation = msgspec.defstruct(
+            "Relation",
+            [term, ("subject", end | None, None), ("object", end | None, None)],
+            rename={"term": "predicate" if term_key == "text" else "synsets"},
+            gc=False,
+        )
+        self.record_type = _record_type("relationships", relation, with_image=with_ids)
+        self.vocabularies = {"synsets": Interner(), "terms": Interner()}
+        self._with_ids = with_ids
+        self._blank = end()
+
+    def columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        """Columns of the records of one block."""
+        try:
+            return self._columns(records)
+        except (AttributeError, TypeError):  # a null somewhere: rare, so looked for only now
+            for record in records:
+                record.rows = [self._without_nulls(row) for row in record.rows or ()]
+            return self._columns(records)
+
+    def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        rows = [row for record in records for row in record.rows]
+        synsets, terms = self.vocabularies["synsets"], self.vocabularies["terms"]
+        columns = {
+            "ends": _ends(records),
+            "subject": synsets.codes([row.subject.synsets for row in rows]),
+            "term": terms.codes([row.term for row in rows]),
+            "object": synsets.codes([row.object.synsets for row in rows]),
+        }
+        if self._with_ids:
+            columns["image"] = _image_ids(records)
+            columns["subject_id"] = array("q", [_id(row.subject.object_id, row.subject.id) for row in rows])
+            columns["object_id"] = array("q", [_id(row.object.object_id, row.object.id) for row in rows])
+        return columns
+
+    def _without_nulls(self, row: Any) -> Any:
+        if row is None:
+            return _Relation(self._blank, self._blank)
+        return _Relation(row.subject or self._blank, row.object or self._blank, row.term)
+
+
+class AttributeDecoder:
+    """Attributes of the objects of a block; objects without attributes are passed over.
+
+    Columns: `ends` (one a record: how many objects there are up to and with it), `object` and `mentions` (one
+    an object: its synsets, how many attributes it has), `term` (one a mention); with `with_ids` also `image`
+    (one a record) and `object_id` (one an object, -1: unknown).
+
+    Args:
+        with_ids: whether to read the ids that say which object it is.
+    """
+
+    codes: ClassVar = {"object": "synsets", "term": "terms"}
+
+    def __init__(self, *, with_ids: bool = False) -> None:
+        fields: list[Any] = [("synsets", Synsets, None), ("attributes", list[str | None] | None, None)]
+        if with_ids:
+            fields += [("object_id", int | None, None), ("id", int | None, None)]
+        described = msgspec.defstruct("Described", fields, gc=False)
+        self.record_type = _record_type("attributes", described, with_image=with_ids)
+        self.vocabularies = {"synsets": Interner(), "terms": Interner()}
+        self._with_ids = with_ids
+
+    def columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        """Columns of the records of one block."""
+        try:
+            return self._columns(records)
+        except (AttributeError, TypeError):  # a null somewhere: rare, so looked for only now
+            _drop_nulls(records)
+            return self._columns(records)
+
+    def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        rows: list[Any] = []
+        ends = array("i")
+        for record in records:
+            rows += [row for row in record.rows if row.attributes]
+            ends.append(len(rows))
+        columns = {
+            "ends": ends,
+            "object": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
+            "mentions": array("i", [len(row.attributes) for row in rows]),
+            "term": self.vocabularies["terms"].codes([term for row in rows for term in row.attributes]),
+        }
+        if self._with_ids:
+            columns["image"] = _image_ids(records)
+            columns["object_id"] = array("q", [_id(row.object_id, row.id) for row in rows])
+        return columns
+
+
+class _Object(msgspec.Struct, gc=False):
+    synsets: Synsets = None
+    object_id: int | None = None
+    id: int | None = None
+    merged_object_ids: list[int] | None = None
+
+
+class _BoxedObject(_Object, gc=False):
+    x: float | None = None
+    y: float | None = None
+    w: float | None = None
+    h: float | None = None
+
+
+class ObjectDecoder:
+    """Objects of a block.
+
+    Columns: `ends` and `image` (one a record), `synset` and `object_id` (one an object), `merged` (one an
+    object: how many ids were merged into it), `merged_id` (one such an id); with `with_boxes` also `x`, `y`,
+    `w`, `h` in pixels (one an object; NaN where the file has none).
+
+    Args:
+        with_boxes: whether to read the boxes.
+    """
+
+    codes: ClassVar = {"synset": "synsets"}
+
+    def __init__(self, *, with_boxes: bool = False) -> None:
+        self.record_type = _record_type("objects", _BoxedObject if with_boxes else _Object, with_image=True)
+        self.vocabularies = {"synsets": Interner()}
+        self._with_boxes = with_boxes
+
+    def columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        """Columns of the records of one block."""
+        try:
+            return self._columns(records)
+        except (AttributeError, TypeError):  # a null somewhere: rare, so looked for only now
+            _drop_nulls(records)
+            return self._columns(records)
+
+    def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        rows = [row for record in records for row in record.rows]
+        merged = [row.merged_object_ids or () for row in rows]
+        columns: dict[str, array[Any]] = {
+            "ends": _ends(records),
+            "image": _image_ids(records),
+            "synset": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
+            "object_id": array("q", [_id(row.object_id, row.id) for row in rows]),
+            "merged": array("i", [len(ids) for ids in merged]),
+            "merged_id": array("q", [known for ids in merged for known in ids]),
+        }
+        if self._with_boxes:
+            for name in "xywh":
+                values = [getattr(row, name) for row in rows]
+                columns[name] = array("d", [nan if value is None else value for value in values])
+        return columns
+
+
+class _Image(msgspec.Struct, gc=False):
+    image_id: int | None = None
+    id: int | None = None
+    width: int | None = None
+    height: int | None = None
+    url: str | None = None
+    coco_id: int | None = None
+
+
+class ImageDecoder:
+    """Images of a block of image_data.json: one a record.
+
+    Columns: `image`, `width` and `height` in pixels, `coco_id` (-1: unknown), and `url` as code.
+    """
+
+    codes: ClassVar = {"url": "urls"}
+    record_type = _Image
+
+    def __init__(self) -> None:
+        self.vocabularies = {"urls": Interner()}
+
+    def columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        """Columns of the records of one block."""
+        return {
+            "image": _image_ids(records),
+            "width": array("i", [_id(record.width, None) for record in records]),
+            "height": array("i", [_id(record.height, None) for record in records]),
+            "coco_id": array("q", [_id(record.coco_id, None) for record in records]),
+            "url": self.vocabularies["urls"].codes([record.url for record in records]),
+        }
+
+
+def _record_type(rows: str, row: Any, *, with_image: bool) -> Any:
+    """A record type with as few fields as will do: each field costs time."""
+    fields: list[Any] = [("rows", list[row | None] | None)]
+    if with_image:
+        fields += [("image_id", int | None, None), ("id", int | None, None)]
+    return msgspec.defstruct("Record", fields, rename={"rows": rows}, gc=False)
+
+
+def _drop_nulls(records: list[Any]) -> None:
+    for record in records:
+        record.rows = [row for row in record.rows or () if row is not None]
+
+
+def _ends(records: list[Any]) -> "array[int]":
+    return array("i", accumulate([len(record.rows) for record in records]))
+
+
+def _image_ids(records: list[Any]) -> "array[int]":
+    return array("q", [_id(record.image_id, record.id) for record in records])
+
+
+def _id(newer: int | None, older: int | None) -> int:
+    """The id under its newer or its older key; -1 where there is neither."""
+    return newer if newer is not None else older if older is not None else -1
