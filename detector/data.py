@@ -104,12 +104,16 @@ class ImageDataset(Dataset[Any]):
 def build_loader(
     dataset: ImageDataset, batch_size: int, *, workers: int = 0, shuffle: torch.Generator | None = None
 ) -> DataLoader[Any]:
-    """Make a loader of batches for `iter_batches`; with `shuffle` the order is drawn from that generator."""
+    """Make a loader of batches for `iter_batches`; with `shuffle` the order is drawn from it.
+
+    A loader always has a generator of its own: torch would take a seed for workers from the global one, and an
+    evaluation in between would then change the training that follows.
+    """
     return DataLoader(
         dataset,
         batch_size=batch_size,
         shuffle=shuffle is not None,
-        generator=shuffle,
+        generator=shuffle or torch.Generator(),
         num_workers=workers,
         collate_fn=_collate,
     )

@@ -1,0 +1,152 @@
+"""Predictions on image files: results, pictures, and images that cannot be read."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_data import COLOURS, write_data
+
+from detector.annotations import load_annotations
+from detector.checkpoint import TrainedRun, load_run
+from detector.errors import DetectorError, InputError, OutputExistsError
+from detector.evaluate import detect
+from detector.overrides import override
+from detector.pictures import draw_detections
+from detector.predict import find_images, predict
+from detector.recipes import load_recipe
+from detector.train import train
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_data(tmp_path_factory.mktemp("predict") / "data", train=4, test=2)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path) -> TrainedRun:
+    """A detector that has seen four images often enough to find their squares."""
+    config = load_recipe("faster_rcnn_sample")
+    config = override(config, {"train.epochs": 25, "train.batch_size": 2, "train.flip": 0})
+    train(config, data, data.parent / "run", quiet=True)
+    return load_run(data.parent / "run", torch.device("cpu"))
+
+
+def test_results_are_coco_results_with_the_ids_of_the_training_data(
+    run: TrainedRun, data: Path, tmp_path: Path
+) -> None:
+    images = [data / "images" / f"train_{index}.png" for index in range(3)]
+    done = predict(run, images, tmp_path / "out", threshold=0.5)
+    assert json.loads((tmp_path / "out" / "detections.json").read_text()) == done.results
+    truth = json.loads((data / "train.json").read_text())
+    name_by_id = {category["id"]: category["name"] for category in truth["categories"]}
+    for number, path in enumerate(images, start=1):
+        expected = [box for box in truth["annotations"] if box["image_id"] == 99 + number]
+        found = [result for result in done.results if result["image_id"] == number]
+        assert {result["file_name"] for result in found} == {path.name}
+        assert sorted(result["category_id"] for result in found) == sorted(
+            box["category_id"] for box in expected
+        )
+        for result in found:
+            assert name_by_id[result["category_id"]] == result["category_name"]
+            assert any(
+                box["category_id"] == result["category_id"]
+                and np.allclose(box["bbox"], result["bbox"], atol=4)
+                for box in expected
+            )
+
+
+def test_one_image_alone_gives_what_evaluation_sees(run: TrainedRun, data: Path, tmp_path: Path) -> None:
+    annotations = load_annotations(data, "test")
+    expected = detect(run.model, annotations)
+    done = predict(run, [data / "images" / "test_0.png"], tmp_path / "out", threshold=0)
+    scores = np.array([result["score"] for result in done.results])
+    assert scores == pytest.approx(expected.score_N[expected.image_N == 0], abs=1e-4)
+
+
+def test_the_threshold_leaves_out_low_scores(run: TrainedRun, data: Path, tmp_path: Path) -> None:
+    image = data / "images" / "train_0.png"
+    every = predict(run, [image], tmp_path / "every", threshold=0).results
+    some = predict(run, [image], tmp_path / "some", threshold=0.6).results
+    assert 0 < len(some) < len(every)
+    assert some == [result for result in every if result["score"] >= 0.6]
+
+
+def test_folders_are_searched_and_pictures_keep_their_places(
+    run: TrainedRun, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for source, target in (("train_0.png", "b.png"), ("train_1.png", "deep/a.png")):
+        (tmp_path / "in" / target).write_bytes((data / "images" / source).read_bytes())
+    (tmp_path / "in" / "notes.txt").write_text("not an image")
+    done = predict(run, [tmp_path / "in"], tmp_path / "out")
+    assert {result["file_name"] for result in done.results} == {"b.png", "deep/a.png"}
+    assert done.pictures == [tmp_path / "out" / "b.png", tmp_path / "out" / "deep" / "a.png"]
+    for picture in done.pictures:
+        with Image.open(picture) as image:
+            assert min(image.size) >= 480
+
+
+def test_an_unreadable_image_is_reported_and_the_others_are_done(
+    run: TrainedRun, data: Path, tmp_path: Path
+) -> None:
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"nothing")
+    images = [data / "images" / "train_0.png", broken, data / "images" / "train_1.png"]
+    done = predict(run, images, tmp_path / "out")
+    assert [line.partition(":")[0] for line in done.unreadable] == [str(broken)]
+    assert {result["image_id"] for result in done.results} == {1, 3}
+    assert len(done.pictures) == 2
+
+
+def test_what_is_asked_for_must_be_there_and_distinct(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no such image or folder"):
+        find_images([tmp_path / "gone.jpg"])
+    with pytest.raises(InputError, match="no image in this folder"):
+        find_images([tmp_path])
+    for name in ("one.jpg", "one.png"):
+        Image.new("RGB", (8, 8)).save(tmp_path / name)
+    with pytest.raises(InputError, match=r"one.png: its picture would replace that of .*one.jpg"):
+        find_images([tmp_path / "one.jpg", tmp_path / "one.png"])
+
+
+def test_results_are_not_overwritten_silently(run: TrainedRun, data: Path, tmp_path: Path) -> None:
+    image = data / "images" / "train_0.png"
+    predict(run, [image], tmp_path / "out")
+    with pytest.raises(OutputExistsError, match="give --overwrite"):
+        predict(run, [image], tmp_path / "out")
+    predict(run, [image], tmp_path / "out", overwrite=True)
+    with pytest.raises(DetectorError, match="does not exist; create it first"):
+        predict(run, [image], tmp_path / "no" / "out")
+
+
+def test_a_picture_shows_boxes_where_they_are_and_names_beside_them() -> None:
+    pixels = np.full((60, 100, 3), 128, dtype=np.uint8)
+    boxes = np.array([[20.0, 20.0, 50.0, 40.0]])
+    picture = np.asarray(draw_detections(pixels, boxes, ["cat"], np.array([0.75]), np.array([3])))
+    assert picture.shape == (480, 800, 3)
+    colour = picture[160, 300]  # on the upper edge, 8 px for each of the image
+    assert not np.array_equal(colour, [128, 128, 128])
+    for row, column in ((319, 300), (240, 161), (240, 399)):
+        assert np.array_equal(picture[row, column], colour)
+    assert np.array_equal(picture[240, 280], [128, 128, 128])
+    label = picture[120:160, 160:300]
+    assert (label == colour).all(axis=2).mean() > 0.1
+    assert len(np.unique(label.reshape(-1, 3), axis=0)) > 2  # letters on it
+
+
+def test_boxes_at_the_border_and_outside_are_drawn_all_the_same() -> None:
+    pixels = np.zeros((500, 700, 3), dtype=np.uint8)
+    boxes = np.array(
+        [[0, 0, 700, 500], [690, 490, 720, 520], [5, 5, 5, 5], [0, 480, 30, 500]], dtype=np.float32
+    )
+    names = ["a very long name of a class that does not end before the border " * 2, "b", "c", "d"]
+    picture = draw_detections(pixels, boxes, names, np.full(4, 0.5), np.arange(4))
+    assert picture.size == (700, 500)
+    assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 4
+
+
+def test_a_detector_finds_the_colours_it_was_trained_on(run: TrainedRun) -> None:
+    assert set(run.classes.names) == set(COLOURS)

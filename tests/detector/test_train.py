@@ -1,0 +1,311 @@
+"""The loop, its schedule and its checks, on a data folder of coloured squares."""
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from tiny_data import change_json, write_data, write_graph
+from torch import nn
+from torch.optim.lr_scheduler import OneCycleLR
+
+from detector.config import Config, TrainConfig
+from detector.errors import (
+    ClassMatchError,
+    ConfigError,
+    DetectorError,
+    InputError,
+    MissingResourceError,
+    OutputExistsError,
+    TrainingError,
+)
+from detector.optimizer import build_optimizer, build_schedule
+from detector.overrides import override
+from detector.recipes import load_recipe
+from detector.train import train
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Path:
+    return write_graph(tmp_path / "graph.npz")
+
+
+def config(recipe: str = "faster_rcnn_sample", **settings: object) -> Config:
+    few = {"train.epochs": 2, "train.batch_size": 3}
+    return override(
+        load_recipe(recipe), {**few, **{f"train.{key}": value for key, value in settings.items()}}
+    )
+
+
+def steps(run: Path) -> list[dict[str, Any]]:
+    records = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [
+        {key: value for key, value in record.items() if key != "seconds"}
+        for record in records
+        if "lr" in record
+    ]
+
+
+def lrs(settings: TrainConfig, steps_per_epoch: int) -> Iterator[float]:
+    """The learning rate of every step of a run."""
+    optimizer = build_optimizer(nn.Linear(1, 1), settings)
+    schedule = build_schedule(optimizer, settings, steps_per_epoch)
+    for _ in range(settings.epochs * steps_per_epoch):
+        yield optimizer.param_groups[0]["lr"]
+        optimizer.step()
+        schedule.step()
+
+
+def test_a_run_with_a_graph_leaves_everything_that_is_needed(data: Path, graph: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    result = train(config("reasoning_rcnn_sample"), data, run, graph=graph, quiet=True)
+    assert sorted(path.name for path in run.iterdir()) == [
+        "classes.json",
+        "config.json",
+        "log.jsonl",
+        "metrics.json",
+        "model.safetensors",
+    ]
+    assert json.loads((run / "metrics.json").read_text()) == result
+    assert result["num_images"] == 3
+    assert set(result["metrics"]) >= {"AP", "AP50", "ARl"}
+    classes = json.loads((run / "classes.json").read_text())
+    assert classes["classes"][0] == {"id": 2, "name": "green", "synset": "green.n.01"}
+    assert len(classes["graph_hash"]) == 64
+    log = steps(run)
+    assert [record["step"] for record in log] == [1, 2, 3, 4]
+    assert [record["epoch"] for record in log] == [1, 1, 2, 2]
+    for record in log:
+        assert record["loss"] == pytest.approx(sum(record["losses"].values()))
+        assert {"stage1_class", "stage2_box", "rpn_box"} <= record["losses"].keys()
+        assert record["stage2_context_sd_ratio"] > 0
+        assert 0 < record["stage2_attention_max"] <= 1
+
+
+def test_the_same_seed_gives_the_same_run_and_another_seed_another(
+    data: Path, graph: Path, tmp_path: Path
+) -> None:
+    runs = [tmp_path / name for name in ("one", "same", "other")]
+    for run, seed in zip(runs, (0, 0, 1), strict=True):
+        train(config("reasoning_rcnn_sample", seed=seed), data, run, graph=graph, quiet=True)
+    one, same, other = runs
+    assert steps(one) == steps(same)
+    assert (one / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
+    assert steps(one) != steps(other)
+
+
+def test_training_learns_squares_it_has_seen(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", train=4, test=2)
+    settings = config(epochs=25, batch_size=2, flip=0.0)
+    result = train(settings, data, tmp_path / "run", eval_split="train", quiet=True)
+    log = steps(tmp_path / "run")
+    assert log[-1]["loss"] < log[0]["loss"] / 3
+    assert result["metrics"]["AP50"] > 0.9
+
+
+def test_a_learning_rate_that_explodes_stops_the_run_and_names_loss_step_and_images(
+    data: Path, tmp_path: Path
+) -> None:
+    settings = config(
+        lr=1e30, schedule="constant", warmup_iterations=0, epochs=20, clip_norm=0, optimizer="sgd"
+    )
+    with pytest.raises(
+        TrainingError, match=r"step \d+: .* is (nan|inf|-inf); images of this step: train_\d.png"
+    ):
+        train(settings, data, tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_multistep_warms_up_and_drops_after_its_epochs() -> None:
+    settings = TrainConfig(epochs=6, lr=0.5, milestones=(2, 4), warmup_iterations=5)
+    found = list(lrs(settings, steps_per_epoch=10))
+    warm_up = [0.5 * (0.001 + 0.999 * step / 5) for step in range(5)]
+    assert found == pytest.approx(warm_up + [0.5] * 15 + [0.05] * 20 + [0.005] * 20)
+
+
+def test_onecycle_is_torchs_own_with_its_defaults() -> None:
+    settings = TrainConfig(epochs=3, lr=0.1, schedule="onecycle", optimizer="adamw")
+    optimizer = torch.optim.AdamW(nn.Linear(1, 1).parameters(), lr=0.1)
+    schedule = OneCycleLR(optimizer, max_lr=0.1, total_steps=21)
+    expected = []
+    for _ in range(21):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    assert list(lrs(settings, steps_per_epoch=7)) == expected
+    assert max(expected) == pytest.approx(0.1, rel=0.01)
+
+
+@pytest.mark.parametrize("schedule", ["multistep", "onecycle", "constant"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_schedule_lasts_a_run_of_one_step(schedule: str, optimizer: str) -> None:
+    settings = TrainConfig(epochs=1, schedule=schedule, optimizer=optimizer, momentum=0.0)
+    assert all(math.isfinite(lr) for lr in lrs(settings, steps_per_epoch=1))
+
+
+def test_layers_that_do_not_train_are_left_out_of_the_optimiser() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    model[0].requires_grad_(False)
+    (group,) = build_optimizer(model, TrainConfig()).param_groups
+    assert [parameter.shape for parameter in group["params"]] == [(1, 3), (1,)]
+
+
+def test_evaluation_comes_as_often_as_asked_and_always_at_the_end(data: Path, tmp_path: Path) -> None:
+    train(config(epochs=5, eval_every=2), data, tmp_path / "run", quiet=True)
+    records = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records if "metrics" in record] == [2, 4, 5]
+
+
+def test_evaluating_on_the_way_does_not_change_the_training(data: Path, tmp_path: Path) -> None:
+    for run, eval_every in (("often", 1), ("once", 0)):
+        train(config(eval_every=eval_every), data, tmp_path / run, quiet=True)
+    assert steps(tmp_path / "often") == steps(tmp_path / "once")
+
+
+def test_a_run_starts_from_the_weights_of_another(data: Path, graph: Path, tmp_path: Path) -> None:
+    base, run = tmp_path / "base", tmp_path / "run"
+    train(config(), data, base, quiet=True)
+    still = config("reasoning_rcnn_sample", lr=1e-30, weight_decay=0.0, epochs=1)
+    train(still, data, run, graph=graph, init=base, quiet=True)
+    before, after = load_file(base / "model.safetensors"), load_file(run / "model.safetensors")
+    learned = [name for name in before if "running" not in name and "num_batches" not in name]
+    assert all(torch.equal(before[name], after[name]) for name in learned)
+    assert len(after) > len(before)
+    assert "tensors start from this run" in (run / "log.jsonl").read_text()
+
+
+def test_a_run_of_other_classes_is_no_start(data: Path, tmp_path: Path) -> None:
+    train(config(), data, tmp_path / "base", quiet=True)
+    for split in ("train", "test"):
+        change_json(data / f"{split}.json", lambda document: document["categories"][0].update(name="pink"))
+    with pytest.raises(ClassMatchError, match="its classes are not those of --data in the same order"):
+        train(config(), data, tmp_path / "run", init=tmp_path / "base", quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_max_images_limits_both_splits(data: Path, tmp_path: Path) -> None:
+    result = train(config(), data, tmp_path / "run", max_images=2, quiet=True)
+    assert result["num_images"] == 2
+    assert steps(tmp_path / "run")[-1]["step"] == 2  # one batch of three in each of two epochs
+
+
+def break_json(data: Path) -> None:
+    (data / "train.json").write_text('{"images": [')
+
+
+def lose_image(data: Path) -> None:
+    (data / "images" / "test_1.png").unlink()
+
+
+def rename_test_class(data: Path) -> None:
+    change_json(data / "test.json", lambda document: document["categories"][0].update(name="pink"))
+
+
+def drop_boxes(data: Path) -> None:
+    change_json(data / "train.json", lambda document: document.update(annotations=[]))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "error", "message"),
+    [
+        (break_json, InputError, "train.json: Input data was truncated"),
+        (lose_image, InputError, "test_1.png: no such image; .* expected them under --data"),
+        (rename_test_class, ClassMatchError, "test.json: 1 classes of .*train.json are missing"),
+        (drop_boxes, InputError, "no image with a box to train on"),
+    ],
+)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_bad_data_is_found_before_the_run_folder_is_touched(
+    data: Path, tmp_path: Path, spoil: Any, error: type[DetectorError], message: str, overwrite: bool
+) -> None:
+    run = tmp_path / "run"
+    if overwrite:
+        train(config(epochs=1), data, run, quiet=True)
+    before = {path.name: path.read_bytes() for path in run.glob("*")}
+    spoil(data)
+    with pytest.raises(error, match=message):
+        train(config(), data, run, overwrite=overwrite, quiet=True)
+    assert {path.name: path.read_bytes() for path in run.glob("*")} == before
+    assert run.exists() == overwrite
+
+
+def test_a_graph_is_given_exactly_when_a_head_reads_it(data: Path, graph: Path, tmp_path: Path) -> None:
+    with pytest.raises(
+        ConfigError, match="reasoning_rcnn_sample needs a class graph and got none; give --graph"
+    ):
+        train(config("reasoning_rcnn_sample"), data, tmp_path / "run", quiet=True)
+    with pytest.raises(ConfigError, match="no head of recipe faster_rcnn_sample reads a graph"):
+        train(config(), data, tmp_path / "run", graph=graph, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_graph_without_a_class_of_the_data_is_refused(data: Path, tmp_path: Path) -> None:
+    graph = write_graph(tmp_path / "other.npz", classes=("red", "gren", "blue"))
+    with pytest.raises(ClassMatchError, match=r"green.*gren"):
+        train(config("reasoning_rcnn_sample"), data, tmp_path / "run", graph=graph, quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_nothing_is_overwritten_silently(data: Path, tmp_path: Path) -> None:
+    run, other = tmp_path / "run", tmp_path / "other"
+    train(config(epochs=1), data, run, quiet=True)
+    with pytest.raises(OutputExistsError, match="give --overwrite"):
+        train(config(), data, run, quiet=True)
+    train(config(epochs=1), data, run, overwrite=True, quiet=True)
+    other.mkdir()
+    (other / "thesis.tex").write_text("years of work")
+    with pytest.raises(OutputExistsError, match="holds other things than a run"):
+        train(config(), data, other, overwrite=True, quiet=True)
+    with pytest.raises(DetectorError, match=r"folder .*nowhere does not exist"):
+        train(config(), data, tmp_path / "nowhere" / "run", quiet=True)
+
+
+def test_an_interrupted_run_leaves_the_weights_of_its_last_whole_epoch(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from detector import train as module
+
+    first: list[bytes] = []
+
+    def check_finite(numbers: object, step: int, *rest: object) -> None:
+        if step == 4:  # in the second epoch
+            first.append((tmp_path / "run" / "model.safetensors").read_bytes())
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "check_finite", check_finite)
+    with pytest.raises(KeyboardInterrupt):
+        train(config(), data, tmp_path / "run", quiet=True)
+    assert (tmp_path / "run" / "model.safetensors").read_bytes() == first[0]
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "classes.json",
+        "config.json",
+        "log.jsonl",
+        "model.safetensors",
+    ]
+
+
+def test_a_collapsed_head_is_reported(data: Path, graph: Path, tmp_path: Path) -> None:
+    settings = override(config("reasoning_rcnn_sample"), {"model.stages.1.head.form": "printed"})
+    base, run = tmp_path / "base", tmp_path / "run"
+    train(settings, data, base, graph=graph, quiet=True)
+    weights = load_file(base / "model.safetensors")
+    weights["stages.1.head.transform.weight"] *= 1e-6
+    save_file(weights, base / "model.safetensors")
+    train(override(settings, {"train.lr": 1e-9}), data, run, graph=graph, init=base, quiet=True)
+    assert "what reasoning adds is too small to be used" in (run / "log.jsonl").read_text()
+
+
+def test_cuda_without_a_gpu_is_refused(data: Path, tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(MissingResourceError, match=r"--device cuda: no CUDA device found; use --device cpu"):
+        train(config(), data, tmp_path / "run", device="cuda", quiet=True)
