@@ -1,5 +1,8 @@
 """The class graph: its rules, its hash, its order."""
 
+import hashlib
+import json
+
 import numpy as np
 import pytest
 from graph_examples import VALID, attribute_graph, plain_graph, relation_graph, same_graph, with_header
@@ -94,6 +97,31 @@ def test_the_hash_depends_on_classes_synsets_kind_recipe_weights_and_counts(chan
 
 def test_the_hash_is_the_same_on_every_machine():
     assert plain_graph().graph_hash == "23a39e2ab898c3a4f6c2cc43b3abaa468311ef58f0dfdda2fe60334a3295f174"
+
+
+@names
+def test_the_hash_is_what_the_format_page_says(name):
+    def compact(value):
+        return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+    graph = VALID[name]
+    content = compact([graph.kind, graph.header["recipe"], list(graph.classes), list(graph.synsets)]).encode()
+
+    def add(array_name, array, dtype):
+        shape = "(" + ", ".join(map(str, array.shape)) + ("," if array.ndim == 1 else "") + ")"
+        return f"\n{array_name} {shape}\n".encode() + array.astype(dtype).tobytes()
+
+    content += add("weight", graph.weight, "<f4")
+    if graph.counts is not None:
+        content += add("counts", graph.counts, "<i8")
+    if graph.distribution is not None:
+        content += add("distribution", graph.distribution, "<f4")
+    if graph.evidence is not None:
+        content += f"\nevidence_terms\n{compact(list(graph.evidence.terms))}".encode()
+        content += add("evidence_totals", graph.evidence.totals, "<i8")
+        content += add("evidence_index", graph.evidence.index, "<i4")
+        content += add("evidence_count", graph.evidence.count, "<i8")
+    assert graph.graph_hash == hashlib.sha256(content).hexdigest()
 
 
 def test_the_hash_depends_on_the_evidence():

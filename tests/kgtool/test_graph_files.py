@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -141,6 +143,25 @@ def test_numpy_and_pandas_open_the_files_without_kgtool(tmp_path):
     found = {(row.source, row.target, row.weight) for row in edges.itertuples() if row.weight > 0}
     places = np.argwhere(graph.weight)
     assert found == {(graph.classes[i], graph.classes[j], graph.weight[i, j]) for i, j in places}
+
+
+def test_the_format_pages_python_and_sql_run(tmp_path, monkeypatch):
+    import duckdb
+
+    page = (Path(__file__).parents[2] / "docs/graph-format.md").read_text(encoding="utf-8")
+    graph = relation_graph()
+    monkeypatch.chdir(tmp_path)
+    save_graph(graph, Path("relation.npz"))
+    save_graph(graph, Path("relation.parquet"))
+    names = {}
+    exec(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1], names)
+    assert names["header"] == graph.header
+    assert names["classes"] == list(graph.classes)
+    edges, terms = re.search(r"```sql\n(.*?)```", page, re.DOTALL)[1].strip().split("\n")
+    strongest = graph.edges("dog", top=1)[0][1]
+    assert ("dog", "frisbee", pytest.approx(strongest)) in duckdb.sql(edges).fetchall()
+    by_term = duckdb.sql(terms.replace("dog.n.01", "dog")).fetchall()
+    assert sorted(by_term) == [("catches", 5), ("on", 1), ("on top of", 7)]
 
 
 # --- broken rules ---
