@@ -13,7 +13,7 @@ from detector.config import BackboneConfig, ModelConfig, StageConfig
 from detector.errors import ConfigError
 from detector.interfaces import FeatureMaps, HeadInputs, Regions, SharedHeadConfig, TwoLinearConfig
 from detector.rcnn import build_model
-from detector.reasoning.reasoning_rcnn import ReasoningConfig, ReasoningHead
+from detector.reasoning.reasoning_rcnn import ReasoningConfig, ReasoningHead, gather_by_class
 
 WIDTH = 5  # D
 REASONED = 4  # E
@@ -206,6 +206,11 @@ def test_no_gradient_reaches_the_pool_and_in_the_working_form_none_the_probabili
         make_head(form=form)(pooled_maps(), regions)[0].sum().backward()
         assert not pool.requires_grad
         assert (logits.grad is None) == (form == "working")
+
+
+def test_no_gradient_reaches_the_regions_through_a_pool_made_of_them() -> None:
+    probability, features = torch.rand(5, 8, requires_grad=True), torch.rand(5, WIDTH, requires_grad=True)
+    assert not gather_by_class(probability, features).requires_grad
 
 
 class Counting(ReasoningHead):

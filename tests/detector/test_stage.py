@@ -96,6 +96,7 @@ def test_losses_are_cross_entropy_and_smooth_l1_over_all_regions(stage: Stage, r
         for found, right in zip(deltas[row], wanted[row], strict=True):
             error = abs(found - right)
             box_loss += (label > 0) * (4.5 * error**2 if error < 1 / 9 else error - 1 / 18)
+    assert 0 < int((regions.labels_R > 0).sum()) < len(regions)
     assert losses["class"].item() == pytest.approx(0.5 * class_loss / 7, rel=1e-5)
     assert losses["box"].item() == pytest.approx(0.5 * box_loss / 7, rel=1e-5)
 

@@ -37,10 +37,8 @@ def tiny_model(*heads: HeadConfig, seed: int = 0, **changes: object) -> RCNN:
 
 
 def random_graph(num_classes: int = NUM_CLASSES, seed: int = 3) -> Tensor:
-    """A symmetric graph with some edges missing."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.rand(num_classes, num_classes, generator=generator)
-    weight = (weight + weight.T) / 2
+    """A graph with some edges missing, not symmetric, so that a transposed one shows."""
+    weight = torch.rand(num_classes, num_classes, generator=torch.Generator().manual_seed(seed))
     return weight * (weight > 0.4)
 
 
@@ -95,7 +93,8 @@ def random_regions(
         ),
         logits_RK=normal(count, NUM_CLASSES + 1),
         weight_KD1=normal(NUM_CLASSES + 1, width + 1) / 2,
-        labels_R=torch.randint(0, NUM_CLASSES + 1, (count,), generator=generator),
+        labels_R=torch.randint(1, NUM_CLASSES + 1, (count,), generator=generator)
+        * (torch.arange(count) % 3 > 0),
         truth_R4=torch.cat([corner, corner + size], dim=1) + 1,
     )
 
