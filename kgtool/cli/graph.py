@@ -17,11 +17,14 @@ _GRAPH = click.argument("graph_path", metavar="GRAPH", type=click.Path(path_type
 _JSON = click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
 
 
-@click.command(epilog="Example: kgtool check relation.npz")
+@click.command()
 @_GRAPH
 @_JSON
 def check(graph_path: Path, as_json: bool) -> None:
-    """Say whether a graph file is valid, and its hash; or what is wrong, with exit code 3."""
+    """Say whether a graph file is valid, and its hash; or what is wrong, with exit code 3.
+
+    Example: kgtool check relation.npz
+    """
     from kgtool.graph import load_graph
 
     try:
@@ -38,7 +41,7 @@ def check(graph_path: Path, as_json: bool) -> None:
         )
 
 
-@click.command(epilog="Example: kgtool show relation.npz --class dog.n.01 --top 5")
+@click.command()
 @_GRAPH
 @click.option("--class", "class_name", metavar="NAME", help="Show the edges of this class, and why they are.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="How many edges.")
@@ -48,6 +51,8 @@ def show(graph_path: Path, class_name: str | None, top: int, as_json: bool) -> N
 
     Behind each edge stands the evidence: how often each predicate leads there and (after the slash) back, or
     how often each shared attribute is on the one class and on the other.
+
+    Example: kgtool show relation.npz --class dog.n.01 --top 5
     """
     from kgtool.graph import load_graph
     from kgtool.graph_summary import edges_of_class, summarise_graph
