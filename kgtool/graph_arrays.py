@@ -42,6 +42,22 @@ def check_names(arrays: Mapping[str, Array]) -> None:
             )
 
 
+def check_total_size(num_bytes: int, num_classes: int, file_size: int) -> None:
+    """Check that a file's content is not out of proportion: a small file must not fill the memory.
+
+    Two dense matrices of 8 bytes a class pair may be all zeros; the rest never shrinks to less than 1 / 200.
+
+    Raises:
+        GraphFormatError: it is.
+    """
+    limit = 2**26 + 16 * num_classes**2 + 200 * file_size
+    if num_bytes > limit:
+        raise GraphFormatError(
+            f"found {num_bytes} bytes of content in {file_size} bytes; expected at most {limit} for "
+            f"{num_classes} classes; the file is damaged or made to fill the memory"
+        )
+
+
 def json_text(value: Any) -> str:
     """JSON with sorted keys and no blanks: the same text for the same value."""
     return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

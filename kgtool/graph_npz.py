@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgtool.errors import GraphFormatError
+from kgtool.graph_arrays import check_total_size
 
 #: Weights and counts are mostly zeros or mostly noise: more effort than this gains little.
 _LEVEL = 2
@@ -70,22 +71,6 @@ def _check_sizes(archive: zipfile.ZipFile, members: Mapping[str, zipfile.ZipInfo
         if name == "classes" and len(shape) == 1:
             num_classes = shape[0]
     check_total_size(sum(info.file_size for info in members.values()), num_classes, file_size)
-
-
-def check_total_size(num_bytes: int, num_classes: int, file_size: int) -> None:
-    """Check that a file's content is not out of proportion: a small file must not fill the memory.
-
-    Two dense matrices of 8 bytes a class pair may be all zeros; the rest never shrinks to less than 1 / 200.
-
-    Raises:
-        GraphFormatError: it is.
-    """
-    limit = 2**26 + 16 * num_classes**2 + 200 * file_size
-    if num_bytes > limit:
-        raise GraphFormatError(
-            f"found {num_bytes} bytes of content in {file_size} bytes; expected at most {limit} for "
-            f"{num_classes} classes; the file is damaged or made to fill the memory"
-        )
 
 
 def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -26,8 +26,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from kgtool.errors import GraphFormatError
-from kgtool.graph_arrays import json_value
-from kgtool.graph_npz import check_total_size
+from kgtool.graph_arrays import check_total_size, json_value
 
 Array = npt.NDArray[Any]
 
