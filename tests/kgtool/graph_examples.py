@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from kgtool import weights
-from kgtool.graph import Evidence, make_graph
+from kgtool.errors import GraphFormatError
+from kgtool.graph import Evidence, load_graph, make_graph
 
 SOURCE = {"name": "relationships.json", "sha256": "0" * 64, "records": 3, "skipped": {"no synset": 1}}
 
@@ -77,6 +79,17 @@ def same_graph(one, other):
             assert left.shape == right.shape
             assert left.tobytes() == right.tobytes()
     return True
+
+
+def one_line(path):
+    """The message that a bad file gets."""
+    with pytest.raises(GraphFormatError) as caught:
+        load_graph(path)
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert len(message) < 600
+    return message
 
 
 VALID = {
