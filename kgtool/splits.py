@@ -17,6 +17,7 @@ import numpy as np
 
 from kgtool.coco import Dataset, Image, save_dataset
 from kgtool.errors import InputError
+from kgtool.ids import position_of
 
 MAX_TEST_IMAGES = 5000
 #: LVIS: a class is rare with at most 10 training images, common with at most 100, else frequent.
@@ -57,9 +58,14 @@ def split_by_seed(dataset: Dataset, *, num_test: int | None = None, seed: int = 
         seed: any whole number.
 
     Raises:
-        InputError: `num_test` leaves no image to train on.
+        InputError: no image has a box, or `num_test` leaves no image to train on.
     """
     ids_M, image_P, class_P = _image_class_pairs(dataset)
+    if not len(ids_M):
+        raise InputError(
+            f"found no box of the {len(dataset.categories)} classes in any of {len(dataset.images)} images; "
+            "check that classes, boxes and images belong together"
+        )
     asked = default_num_test(len(ids_M)) if num_test is None else num_test
     if not 0 <= asked < len(ids_M):
         raise InputError(
@@ -170,7 +176,7 @@ def _image_class_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.nda
         ids_M in ascending order; image_P, index into it; class_P, index into the categories.
     """
     every = np.sort(np.array([image.id for image in dataset.images], dtype=np.int64))
-    position_N = np.searchsorted(every, dataset.annotations.image_id_N)
+    position_N = position_of(every, dataset.annotations.image_id_N)
     pair_P = np.sort(position_N * len(dataset.categories) + _class_index(dataset))
     pair_P = pair_P[np.diff(pair_P, prepend=-1) > 0]
     position_P, class_P = np.divmod(pair_P, max(len(dataset.categories), 1))
@@ -246,8 +252,7 @@ def class_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
 def _class_index(dataset: Dataset) -> np.ndarray:
     """For each box (N,) the position of its class among the categories."""
     category_ids = np.array([category.id for category in dataset.categories], dtype=np.int64)
-    order = np.argsort(category_ids)
-    return order[np.searchsorted(category_ids[order], dataset.annotations.category_id_N)]
+    return position_of(category_ids, dataset.annotations.category_id_N)
 
 
 def frequency(image_count: int) -> str:

@@ -1,0 +1,254 @@
+"""Visual Genome as a detection data set: class list, train and test sets as COCO JSON.
+
+    objects.json       {"image_id": 1, "objects": [{"object_id": 1058498, "synsets": ["clock.n.01"],
+                        "names": ["clock"], "x": 421, "y": 91, "w": 79, "h": 339, "merged_object_ids": []}]}
+    image_data.json    {"image_id": 1, "url": ".../VG_100K_2/1.jpg", "width": 800, "height": 600,
+                        "coco_id": null, "flickr_id": null}
+
+The boxes follow the rules of `kgtool.object_boxes`, the relations those of `kgtool.object_relations`, the
+sets those of `kgtool.splits`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
+from kgtool.coco import Dataset, Image, RelationCategory, Relations
+from kgtool.errors import InputError
+from kgtool.files import atomic_folder
+from kgtool.json_stream import ColumnStream, Vocabulary
+from kgtool.object_boxes import (
+    NO_AREA,
+    NO_IMAGE,
+    REASONS,
+    TWICE,
+    Boxes,
+    ObjectRows,
+    boxes_of_classes,
+    categories_of,
+    count_synsets,
+)
+from kgtool.object_relations import RelationRows, relations_of_boxes
+from kgtool.splits import save_split, split_by_lists, split_by_seed
+from kgtool.visual_genome import ImageDecoder, ObjectDecoder, RelationDecoder, fold_text, only_synset
+from kgtool.workers import DecoderSpec
+
+#: What `strict` makes an error of; the other reasons are what the selection is about.
+DIRT = (NO_IMAGE, NO_AREA, TWICE)
+
+
+@dataclass(frozen=True)
+class SplitOptions:
+    """How to choose the images of the two sets.
+
+    Attributes:
+        num_test: images to test on; None means 5,000, or 5 % where that is less.
+        seed: decides which images they are.
+        train_list: images to train on; a list replaces the choice by seed.
+        test_list: images to test on.
+    """
+
+    num_test: int | None = None
+    seed: int = 0
+    train_list: Path | None = None
+    test_list: Path | None = None
+
+
+def split_visual_genome(
+    objects: Path,
+    image_data: Path,
+    out: Path,
+    *,
+    classes: int | ClassTable,
+    relationships: Path | None = None,
+    options: SplitOptions = SplitOptions(),
+    strict: bool = False,
+    overwrite: bool = False,
+    num_workers: int = 1,
+) -> dict[str, Any]:
+    """Write the folder `out` with train.json, test.json, classes.csv and report.json.
+
+    Args:
+        objects: objects.json of Visual Genome 1.2 or 1.4 (1.0 has no synsets).
+        image_data: image_data.json.
+        out: a folder that does not exist, or is empty.
+        classes: the number of the most frequent synsets, by objects with exactly one, or a class list.
+        relationships: relationships.json; its relationships become `rel_annotations`.
+        options: which images go where.
+        strict: make the first piece of dirt an error instead of a count.
+        overwrite: replace the folder if it is there.
+        num_workers: processes that read.
+
+    Returns:
+        The report, as in report.json: what was read, kept, and left out for which reason.
+
+    Raises:
+        OutputExistsError: `out` is there, is not empty, and `overwrite` is false.
+        KgtoolError: the folder to write into does not exist.
+        InputError: an input that cannot be read or used, or dirt where `strict` is asked for.
+    """
+    with atomic_folder(out, overwrite=overwrite) as part:
+        images = read_images(image_data)
+        rows = read_objects(objects, num_workers=num_workers)
+        counts = count_synsets(rows)
+        if not any(counts.values()):
+            raise InputError(
+                f"{objects}: found no object with a synset; expected objects.json of release 1.2 or 1.4 "
+                "(release 1.0 has names only)"
+            )
+        table = most_frequent_classes(classes, counts) if isinstance(classes, int) else classes
+        table, messages = resolve_names(table, counts)
+        boxes = boxes_of_classes(rows, images, table)
+        if strict:
+            _check_clean(rows, boxes, objects)
+        report: dict[str, Any] = {
+            "dataset": "visual_genome",
+            "num_classes": len(table),
+            "objects": _account(boxes),
+        }
+        predicates: tuple[RelationCategory, ...] = ()
+        relations: Relations | None = None
+        if relationships:
+            mentions = read_relations(relationships, num_workers=num_workers)
+            predicates, relations, skipped = relations_of_boxes(mentions, rows, boxes, images)
+            read = len(mentions.image_id_L)
+            report["relations"] = {"read": read, "kept": len(relations), "skipped": skipped}
+        dataset = Dataset(images, categories_of(table), boxes.annotations, predicates, relations)
+        if options.train_list or options.test_list:
+            split = split_by_lists(dataset, train_list=options.train_list, test_list=options.test_list)
+        else:
+            split = split_by_seed(dataset, num_test=options.num_test, seed=options.seed)
+        report["images"] = {"read": len(images), "skipped": split.images_dropped}
+        for name, made in (("train", split.train), ("test", split.test)):
+            report[name] = {"images": len(made.images), "boxes": len(made.annotations)}
+            if made.relations is not None:
+                report[name]["relations"] = len(made.relations)
+        report["messages"] = [*messages, *split.messages]
+        save_split(split, part, report)
+    return report
+
+
+def read_images(path: Path) -> tuple[Image, ...]:
+    """Read image_data.json: the images in ascending order of their ids.
+
+    The file name of an image is the last two parts of its url ("VG_100K_2/1.jpg"), or its id and ".jpg".
+
+    Raises:
+        InputError: the file cannot be read, a record lacks its id, width or height, or two records of one
+            image disagree.
+    """
+    urls = Vocabulary(lambda url: url)
+    images: dict[int, Image] = {}
+    number = 0
+    for batch in ColumnStream(path, DecoderSpec(ImageDecoder, {}), {"urls": urls}):
+        names = urls.names()
+        columns = (batch.columns[name].tolist() for name in ("image", "width", "height", "coco_id", "url"))
+        for image_id, width, height, coco_id, url in zip(*columns, strict=True):
+            place = f"{path}, record {number}"
+            if image_id < 0 or width < 1 or height < 1:
+                raise InputError(
+                    f"{place}: found no image_id, width and height above 0; expected image_data.json"
+                )
+            image = Image(
+                image_id, _file_name(image_id, names[url]), width, height, None if coco_id < 0 else coco_id
+            )
+            if images.setdefault(image_id, image) != image:
+                raise InputError(
+                    f"{place}: found image {image_id} again, with other values; expected it once"
+                )
+            number += 1
+    return tuple(images[image_id] for image_id in sorted(images))
+
+
+def _file_name(image_id: int, url: str | None) -> str:
+    return "/".join((url or f"{image_id}.jpg").rstrip("/").split("/")[-2:])
+
+
+def read_objects(path: Path, *, num_workers: int = 1) -> ObjectRows:
+    """Read objects.json into columns.
+
+    Raises:
+        InputError: the file cannot be read, or is not what objects.json should be.
+    """
+    synsets = Vocabulary(only_synset, first=("", None))
+    spec = DecoderSpec(ObjectDecoder, {"with_boxes": True})
+    parts: dict[str, list[np.ndarray]] = {
+        name: [] for name in ("image", "object_id", "synset", "box", "merged_row", "merged_id")
+    }
+    num_rows = 0
+    for batch in ColumnStream(path, spec, {"synsets": synsets}, num_workers=num_workers):
+        columns = batch.columns
+        parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
+        for name in ("object_id", "synset", "merged_id"):
+            parts[name].append(columns[name])
+        parts["box"].append(_boxes(*(columns[name] for name in "xywh")))
+        end = num_rows + len(columns["synset"])
+        parts["merged_row"].append(np.repeat(np.arange(num_rows, end), columns["merged"]))
+        num_rows = end
+    if not parts["image"]:
+        raise InputError(f"{path}: found no records; expected objects.json")
+    joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+    return ObjectRows(
+        image_id_N=joined["image"],
+        object_id_N=joined["object_id"],
+        synset_N=joined["synset"],
+        boxes_xywh_N4=joined["box"],
+        synsets=tuple(synsets.names()),
+        merged_row_M=joined["merged_row"],
+        merged_id_M=joined["merged_id"],
+    )
+
+
+def _boxes(*columns: np.ndarray) -> np.ndarray:
+    """Boxes (N, 4) of columns in which NaN means unknown: int32 where all numbers are whole and fit."""
+    boxes = np.stack(columns, axis=1)
+    boxes[np.isnan(boxes).any(axis=1)] = 0
+    whole = boxes.astype(np.int32) if (np.abs(boxes) < 2**30).all() else None
+    return whole if whole is not None and (whole == boxes).all() else boxes
+
+
+def read_relations(path: Path, *, num_workers: int = 1) -> RelationRows:
+    """Read relationships.json into columns.
+
+    Raises:
+        InputError: the file cannot be read, or is not what relationships.json should be.
+    """
+    predicates = Vocabulary(fold_text)
+    spec = DecoderSpec(RelationDecoder, {"with_ids": True})
+    vocabularies = {"synsets": Vocabulary(only_synset), "terms": predicates}
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("image", "subject_id", "term", "object_id")}
+    for batch in ColumnStream(path, spec, vocabularies, num_workers=num_workers):
+        columns = batch.columns
+        parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
+        for name in ("subject_id", "term", "object_id"):
+            parts[name].append(columns[name])
+    if not parts["image"]:
+        raise InputError(f"{path}: found no records; expected relationships.json")
+    joined = {name: np.concatenate(columns) for name, columns in parts.items()}
+    names = tuple(name or "" for name in predicates.names())
+    return RelationRows(joined["image"], joined["subject_id"], joined["term"], joined["object_id"], names)
+
+
+def _check_clean(rows: ObjectRows, boxes: Boxes, path: Path) -> None:
+    dirty = np.flatnonzero(np.isin(boxes.status_N, DIRT))
+    if len(dirty):
+        image_id, object_id = rows.image_id_N[dirty[0]], rows.object_id_N[dirty[0]]
+        raise InputError(
+            f"{path}, image {image_id}, object {object_id}: {REASONS[int(boxes.status_N[dirty[0]])]} "
+            f"({len(dirty)} such objects); correct or remove them, or leave out --strict"
+        )
+
+
+def _account(boxes: Boxes) -> dict[str, Any]:
+    """What became of every object: `read` is `kept` and all that were `skipped`."""
+    counts = np.bincount(boxes.status_N, minlength=len(REASONS) + 1).tolist()
+    return {
+        "read": len(boxes.status_N),
+        "kept": counts[0],
+        "clipped": boxes.num_clipped,
+        "equal_boxes": boxes.num_equal,
+        "skipped": {reason: counts[status] for status, reason in REASONS.items() if counts[status]},
+    }
