@@ -77,6 +77,15 @@ class TinyBody(nn.Module):
         return {"0": self.smooth(self.lateral(fine) + above)}
 
 
+def _group_norm(channels: int) -> nn.GroupNorm:
+    """Group normalisation (Wu and He 2018) with their 32 groups, fewer where a group would be one channel."""
+    return nn.GroupNorm(min(32, channels // 2), channels)
+
+
+#: How a backbone normalises. Batch statistics need batches of some size; groups do not.
+NORMS: dict[str, Norm] = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "group": _group_norm}
+
+
 def build_backbone(config: BackboneConfig) -> Backbone:
     """Make the backbone that `config` names and load its weights.
 
@@ -85,7 +94,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
         InputError: the weights file cannot be read or fits nowhere.
         MissingResourceError: torchvision's weights could not be downloaded.
     """
-    norm: Norm = FrozenBatchNorm2d if config.frozen_norm else nn.BatchNorm2d
+    norm = NORMS[config.norm]
     if config.name == "tiny":
         backbone = Backbone(TinyBody(norm), (4,), TinyBody.out_channels)
     else:

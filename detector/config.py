@@ -19,7 +19,7 @@ class BackboneConfig:
     name: str = "resnet50"  #: resnet18, resnet34, resnet50, resnet101 (with FPN) or tiny (one stride-4 map)
     weights: str = "none"  #: none, imagenet (torchvision's download) or a file (.safetensors, .pth)
     trainable_layers: int = 5  #: how many of torchvision's five ResNet layers train, from the top
-    frozen_norm: bool = False  #: BatchNorm statistics and scales stay as loaded
+    norm: Literal["batch", "frozen", "group"] = "batch"  #: frozen: statistics and scales stay as loaded
 
 
 @dataclass(frozen=True)

@@ -175,7 +175,7 @@ def _full_size(name: str, backbone: str, stages: tuple[StageConfig, ...]) -> Con
     The paper's rate is 0.02 and its "mini-batch size of 2" is for each GPU: 0.02 is customary for 8 of them.
     """
     model = ModelConfig(
-        backbone=BackboneConfig(backbone, weights="imagenet", trainable_layers=3, frozen_norm=True),
+        backbone=BackboneConfig(backbone, weights="imagenet", trainable_layers=3, norm="frozen"),
         stages=stages,
         proposals=ProposalConfig(pre_nms_test=2000, post_nms_test=2000),
     )
@@ -207,9 +207,9 @@ def _sample(name: str, stages: tuple[StageConfig, ...]) -> Config:
 
 
 def _small(name: str, stages: tuple[StageConfig, ...]) -> Config:
-    """ResNet-18 with normalisation switched off: a few images are too few for batch statistics."""
+    """ResNet-18 with group normalisation: a few images are too few for batch statistics."""
     model = ModelConfig(
-        backbone=BackboneConfig("resnet18", frozen_norm=True),
+        backbone=BackboneConfig("resnet18", norm="group"),
         stages=stages,
         proposals=ProposalConfig(
             anchor_sizes=((16,), (32,), (64,), (128,), (256,)),

@@ -333,7 +333,7 @@ def test_a_resnet_with_feature_pyramid_trains_and_detects(heads: tuple[HeadConfi
 
 
 def test_frozen_norm_and_frozen_layers_do_not_train() -> None:
-    config = BackboneConfig("resnet18", trainable_layers=3, frozen_norm=True)
+    config = BackboneConfig("resnet18", trainable_layers=3, norm="frozen")
     model = tiny_model(backbone=config, proposals=ProposalConfig())
     norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d | nn.BatchNorm2d)]
     assert norms
