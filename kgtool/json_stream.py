@@ -26,7 +26,8 @@ BLOCK_SIZE = 1 << 20
 SMALL_FILE = 4 << 20
 
 Codes = npt.NDArray[np.int32]
-Progress = Callable[[int, int | None], None]
+#: Told the name of an input, the bytes of it that were read, and how many it has (None: unknown).
+Progress = Callable[[str, int, int | None], None]
 
 
 class Vocabulary:
@@ -83,7 +84,7 @@ class ColumnStream:
         spec: what decodes the blocks.
         vocabularies: for each vocabulary of the decoder, where its values are numbered.
         num_workers: processes that decode; 1 decodes in this process, as small files are anyway.
-        on_progress: called with bytes read and bytes of the file (None: unknown).
+        on_progress: told how far it is.
         block_size: bytes of text in a block.
     """
 
@@ -104,7 +105,7 @@ class ColumnStream:
         self._spec = spec
         self._vocabularies = vocabularies
         self._num_workers = num_workers
-        self._on_progress = on_progress or (lambda done, total: None)
+        self._on_progress = on_progress or (lambda name, done, total: None)
         self._block_size = block_size
 
     def __iter__(self) -> Iterator[Batch]:
@@ -131,7 +132,7 @@ class ColumnStream:
                 records, columns = decoded
                 yield Batch(self.records, records, columns)
                 self.records += records
-                self._on_progress(source.position(), source.size)
+                self._on_progress(self.name, source.position(), source.size)
             self.sha256 = source.sha256()
 
 

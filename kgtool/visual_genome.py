@@ -77,8 +77,9 @@ class _Relation(msgspec.Struct, gc=False):
 class RelationDecoder:
     """Relationship annotations of a block.
 
-    Columns: `ends` (one a record: how many rows there are up to and with it), `subject`, `term`, `object` (one
-    a row); with `with_ids` also `image` (one a record), `subject_id`, `object_id` (one a row, -1: unknown).
+    Columns: `ends` (one a record: how many rows there are up to and with it), `subject`, `term`, `object`
+    (one a row); with `with_ids` also `image` (one a record), `subject_id`, `object_id` (one a row; -1 where
+    unknown).
 
     Args:
         term_key: whether the term of a relationship is its predicate's text or its predicate's synsets.

@@ -30,6 +30,16 @@ if TYPE_CHECKING:
 _TASK = struct.Struct("<QQ?")
 
 
+#: The parent, which reads, hashes and cuts, can keep no more than so many busy.
+_MOST_WORKERS = 8
+
+
+def default_num_workers() -> int:
+    """One worker a core that this process may use."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(cores, _MOST_WORKERS)
+
+
 class Interner(dict[Any, int]):
     """Values to small integers in the order they are first seen."""
 
@@ -106,8 +116,9 @@ class BlockReader:
 
     def __init__(self, decoder: BlockDecoder) -> None:
         self._decoder = decoder
-        self._read_array = msgspec.json.Decoder(list[decoder.record_type]).decode
-        self._read_lines = msgspec.json.Decoder(decoder.record_type).decode_lines
+        record: Any = decoder.record_type
+        self._read_array = msgspec.json.Decoder(list[record]).decode
+        self._read_lines = msgspec.json.Decoder(record).decode_lines
         self._reported = dict.fromkeys(decoder.vocabularies, 0)
 
     def read(self, data: memoryview, lines: bool) -> DecodedBlock:
@@ -126,7 +137,9 @@ class BlockReader:
         finally:
             if collecting:
                 gc.enable()
-        packed = {name: (column.typecode, column.tobytes()) for name, column in columns.items()}
+        packed: dict[str, tuple[str, bytes]] = {
+            name: (column.typecode, column.tobytes()) for name, column in columns.items()
+        }
         return DecodedBlock(len(records), packed, self._fresh())
 
     def _fresh(self) -> dict[str, list[Any]]:

@@ -1,0 +1,155 @@
+"""Rows of evidence counted: one ibis expression, whatever the rows come from and whichever engine runs it.
+
+A row is (subject class, term, object class), or (class, term), with how often it was seen. Counts are whole
+numbers and add up, so rows may be raw or counted before, in any order and in any number of pieces.
+"""
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kgtool.errors import KgtoolError
+
+if TYPE_CHECKING:
+    import ibis
+
+Codes = npt.NDArray[np.int32]
+Counts = npt.NDArray[np.int64]
+
+#: Three codes go into one 64-bit number.
+_CODE_BITS = 21
+_CHUNK_ROWS = 1 << 20
+#: What the engine counts at a time: memory for one piece, not for all rows.
+_PIECE_ROWS = 1 << 18
+
+
+def count_expression(rows: "ibis.Table", keys: Sequence[str]) -> "ibis.Table":
+    """How often each combination of the key columns was seen: the sum of `count` by keys.
+
+    Args:
+        rows: a table of any backend with the key columns and `count`.
+        keys: names of the key columns.
+    """
+    return rows.group_by(list(keys)).agg(count=rows["count"].sum())
+
+
+class EvidenceCounter:
+    """Runs the count expression on DuckDB inside this process.
+
+    Importing ibis takes longer than counting a million rows, so that it starts in a thread at once.
+    """
+
+    def __init__(self) -> None:
+        self._starter = ThreadPoolExecutor(max_workers=1)
+        self._connection: Future[Any] = self._starter.submit(_connect)
+
+    def count(self, index: npt.NDArray[np.int32], count: Counts) -> tuple[npt.NDArray[np.int32], Counts]:
+        """Add up the counts of equal rows.
+
+        Args:
+            index: (N, 2) or (N, 3) codes, any order.
+            count: (N,) how often each row was seen.
+
+        Returns:
+            Unique rows, in ascending order, and the count of each.
+        """
+        keys = ["subject", "term", "object"] if index.shape[1] == 3 else ["subject", "term"]
+        pieces = [self._count_piece(index[rows], count[rows], keys) for rows in _pieces(index[:, 0])]
+        if not pieces:
+            return index[:0], count[:0]
+        return np.concatenate([rows for rows, _ in pieces]), np.concatenate([total for _, total in pieces])
+
+    def _count_piece(
+        self, index: npt.NDArray[np.int32], count: Counts, keys: list[str]
+    ) -> tuple[npt.NDArray[np.int32], Counts]:
+        connection = self._connection.result()
+        columns = {key: np.ascontiguousarray(index[:, place]) for place, key in enumerate(keys)}
+        connection.con.register("rows", {**columns, "count": count})
+        query = connection.compile(count_expression(connection.table("rows"), keys))
+        found = connection.raw_sql(query).fetchnumpy()
+        connection.con.unregister("rows")
+        order = np.lexsort([found[key] for key in reversed(keys)])
+        rows = np.stack([found[key][order] for key in keys], axis=1)
+        return rows.astype(np.int32), found["count"][order].astype(np.int64)  # exact: far below 2**53
+
+    def close(self) -> None:
+        """Give the engine back."""
+        self._connection.result().disconnect()
+        self._starter.shutdown()
+
+
+def _connect() -> Any:
+    import ibis
+
+    return ibis.duckdb.connect(threads=1, memory_limit="512MB", temp_directory=tempfile.gettempdir())
+
+
+def _pieces(subject: Codes) -> Iterator[npt.NDArray[np.bool_]]:
+    """Masks of ranges of subjects, each of about `_PIECE_ROWS` rows: no combination is in two of them."""
+    if not len(subject):
+        return
+    last = np.cumsum(np.bincount(subject))
+    bounds = np.unique(np.searchsorted(last, np.arange(0, last[-1], _PIECE_ROWS), side="right"))
+    for start, stop in zip(bounds, [*bounds[1:], len(last)], strict=True):
+        yield (subject >= start) & (subject < stop)
+
+
+class RowSpool:
+    """Rows of codes, counted chunk by chunk into a temporary file: memory does not grow with their number.
+
+    Args:
+        num_columns: 2 or 3 codes a row.
+    """
+
+    def __init__(self, num_columns: int) -> None:
+        self._shifts = [_CODE_BITS * place for place in reversed(range(num_columns))]
+        self._keys = np.empty(_CHUNK_ROWS, dtype=np.int64)
+        self._filled = 0
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
+        self._run_lengths: list[int] = []
+
+    def add(self, *columns: Codes) -> None:
+        """Add rows, one array a column."""
+        key = np.zeros(len(columns[0]), dtype=np.int64)
+        for shift, codes in zip(self._shifts, columns, strict=True):
+            if len(codes) and int(codes.max()) >> _CODE_BITS:
+                raise KgtoolError(f"found more than {1 << _CODE_BITS} different names; split the input")
+            key |= codes.astype(np.int64) << shift
+        while len(key):
+            room = min(_CHUNK_ROWS - self._filled, len(key))
+            self._keys[self._filled : self._filled + room] = key[:room]
+            self._filled += room
+            key = key[room:]
+            if self._filled == _CHUNK_ROWS:
+                self._flush()
+
+    def runs(self) -> Iterator[tuple[list[Codes], Counts]]:
+        """All rows: columns and counts of one chunk after another. A row may come again in another chunk."""
+        self._flush()
+        self._file.seek(0)
+        for length in self._run_lengths:
+            key = np.frombuffer(self._file.read(8 * length), dtype=np.int64)
+            count = np.frombuffer(self._file.read(4 * length), dtype=np.int32)
+            mask = (1 << _CODE_BITS) - 1
+            yield [((key >> shift) & mask).astype(np.int32) for shift in self._shifts], count.astype(np.int64)
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._file.close()
+
+    def _flush(self) -> None:
+        if not self._filled:
+            return
+        keys = self._keys[: self._filled]
+        keys.sort()
+        start = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
+        count = np.diff(start, append=len(keys)).astype(np.int32)
+        self._file.seek(0, 2)
+        self._file.write(keys[start].tobytes())
+        self._file.write(count.tobytes())
+        self._run_lengths.append(len(start))
+        self._filled = 0
