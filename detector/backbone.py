@@ -159,7 +159,8 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
     if name not in RESNETS:
         raise ConfigError(f'model.backbone.weights: found imagenet for "{name}"; expected none or a file')
     try:
-        return dict(get_model_weights(name)["IMAGENET1K_V1"].get_state_dict(progress=False))
+        weights = get_model_weights(name)["IMAGENET1K_V1"]
+        return dict(weights.get_state_dict(progress=False, map_location="cpu", weights_only=True))
     except (URLError, OSError) as error:
         raise MissingResourceError(
             f"ImageNet weights of {name}: the download failed ({error}); expected a network connection; "

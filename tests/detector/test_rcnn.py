@@ -9,11 +9,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import NUM_CLASSES, random_graph, random_image, squares, tiny_config, tiny_model
 from torch import Tensor, nn
+from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
 from detector.boxes import assign_boxes, decode_boxes
 from detector.config import BackboneConfig, ProposalConfig, StageConfig
-from detector.errors import ConfigError, InputError
+from detector.errors import ConfigError, InputError, MissingResourceError
 from detector.interfaces import HeadConfig, Regions, SharedHeadConfig, TwoLinearConfig
 from detector.rcnn import RCNN, build_model
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
@@ -370,6 +371,36 @@ def test_a_weights_file_loads_and_what_did_not_fit_is_reported(tmp_path: Path, s
     )
     assert "not there: body.body.layer4.0.conv1.weight" in message
     assert "fc.weight" not in message
+
+
+def test_imagenet_weights_are_torchvisions_and_fill_the_whole_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of the download, a file of the same name where torchvision keeps its downloads."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    kept = tmp_path / "hub" / "checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
+    kept.parent.mkdir(parents=True)
+    torch.manual_seed(3)
+    classifier = resnet18(weights=None)
+    torch.save(classifier.state_dict(), kept)
+    backbone = BackboneConfig("resnet18", weights="imagenet", norm="frozen")
+    model = tiny_model(backbone=backbone, proposals=ProposalConfig())
+    body = model.backbone.body.body.state_dict()
+    for name, value in body.items():
+        assert torch.equal(value, classifier.state_dict()[name]), name
+    (message,) = model.messages
+    assert "not used" not in message
+    assert ".body." not in message.partition("not there")[2]
+
+
+def test_a_download_that_fails_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(
+        MissingResourceError, match=r"the download failed.*model\.backbone\.weights=FILE"
+    ) as caught:
+        tiny_model(backbone=BackboneConfig("resnet18", weights="imagenet"), proposals=ProposalConfig())
+    assert caught.value.exit_code == 5
 
 
 def test_a_weights_file_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
