@@ -1,71 +1,26 @@
 """From Visual Genome's annotations to a class graph: the whole path, as one function a kind of graph."""
 
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from kgtool.annotations import (
-    NO_SYNSET,
-    Annotations,
-    Counted,
-    ReadOptions,
-    attribute_rows,
-    relation_rows,
-)
+from kgtool.annotations import NO_SYNSET, Annotations, ReadOptions, attribute_rows, relation_rows
+from kgtool.build_result import Build, Output, check_first, finish_build, graph_from_evidence
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
 from kgtool.errors import InputError
 from kgtool.evidence import EvidenceCounter
-from kgtool.graph import ClassGraph, Evidence, check_graph_path, make_graph, save_graph
+from kgtool.graph import Evidence
 from kgtool.object_synsets import ObjectSynsets, read_object_synsets
 from kgtool.visual_genome import AttributeDecoder, RelationDecoder, TermKey, first_synset, fold_text
-from kgtool.weights import attribute_distribution, normalization_of, weights_from_counts
 from kgtool.workers import DecoderSpec
+
+__all__ = ["Build", "Output", "build_attribute_graph", "build_relation_graph"]
 
 DATASET = "Visual Genome"
 DEFAULT_TERMS = 200
 DEFAULTS = ReadOptions()
-
-
-@dataclass(frozen=True, eq=False)
-class Build:
-    """A graph and how it came about.
-
-    Attributes:
-        graph: the class graph.
-        num_edges: how many pairs of different classes have a weight above 0.
-        annotations: how many were read: the counted and the skipped.
-        counted: how many are in the graph's evidence, whatever their term.
-        selected: how many of these have one of the most frequent terms: the sum of the graph's counts.
-        skipped: how many did not count, by reason.
-        no_evidence: classes that none of the selected mentions.
-        messages: what a reader should know, a line each.
-    """
-
-    graph: ClassGraph
-    num_edges: int
-    annotations: int
-    counted: int
-    selected: int
-    skipped: dict[str, int]
-    no_evidence: tuple[str, ...]
-    messages: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Output:
-    """Where a graph is written.
-
-    Attributes:
-        path: .npz or .parquet.
-        overwrite: replace the file if it is there.
-    """
-
-    path: Path
-    overwrite: bool = False
 
 
 def build_relation_graph(
@@ -108,7 +63,7 @@ def build_relation_graph(
     else:
         annotations = Annotations(3, first_synset, "predicate without synset")
     with closing(annotations):
-        _check_first("relation", recipe, output)
+        check_first("relation", recipe, output)
         with closing(EvidenceCounter()) as counter:
             known = _read_objects(objects, annotations, options)
             spec = DecoderSpec(RelationDecoder, {"term_key": term_key, "with_ids": known is not None})
@@ -147,19 +102,12 @@ def build_attribute_graph(
     """
     settings = {"name": recipe, "num_terms": num_terms}
     with closing(Annotations(2, fold_text, "empty attribute")) as annotations:
-        _check_first("attribute", recipe, output)
+        check_first("attribute", recipe, output)
         with closing(EvidenceCounter()) as counter:
             known = _read_objects(objects, annotations, options)
             spec = DecoderSpec(AttributeDecoder, {"with_ids": known is not None})
             annotations.read(attributes, spec, lambda batch: attribute_rows(batch, known), options)
             return _finished("attribute", settings, annotations, classes, known, counter, output)
-
-
-def _check_first(kind: str, recipe: str, output: Output | None) -> None:
-    """What can be wrong before hours of reading should be said before."""
-    normalization_of(kind, recipe)
-    if output is not None:
-        check_graph_path(output.path, overwrite=output.overwrite)
 
 
 def _read_objects(
@@ -183,33 +131,17 @@ def _finished(
 ) -> Build:
     table, messages = _choose_classes(classes, annotations, known)
     counted = annotations.count(table.synsets, counter)
-    counts = _dense_counts(kind, counted, recipe["num_terms"], len(table))
     source = {**annotations.source, "annotations": annotations.num_read, "skipped": counted.skipped}
-    graph = make_graph(
-        classes=table.names,
-        synsets=table.synsets,
-        weight=weights_from_counts(kind, recipe["name"], counts),
-        counts=counts,
-        kind=kind,
-        recipe=recipe,
+    graph = graph_from_evidence(
+        kind,
+        recipe,
+        table,
+        Evidence(counted.terms, counted.totals, counted.index, counted.count),
         dataset=DATASET,
         sources=[source, *([known.source] if known else [])],
-        normalization=normalization_of(kind, recipe["name"]),
-        evidence=Evidence(counted.terms, counted.totals, counted.index, counted.count),
-        distribution=attribute_distribution(counts) if kind == "attribute" else None,
     )
-    if output is not None:
-        save_graph(graph, output.path, overwrite=output.overwrite)
-    seen = counts.any(axis=1) | (counts.any(axis=0) if kind == "relation" else False)
-    return Build(
-        graph,
-        num_edges=int(np.count_nonzero(np.triu(graph.weight, 1))),
-        annotations=annotations.num_read,
-        counted=int(counted.count.sum()),
-        selected=int(counts.sum()),
-        skipped=counted.skipped,
-        no_evidence=tuple(table.names[i] for i in np.flatnonzero(~seen)),
-        messages=tuple(messages),
+    return finish_build(
+        graph, annotations=annotations.num_read, skipped=counted.skipped, messages=messages, output=output
     )
 
 
@@ -234,13 +166,3 @@ def _choose_classes(
         classes = most_frequent_classes(classes, count_by_synset)
     table, resolved = resolve_names(classes, count_by_synset)
     return table, messages + resolved
-
-
-def _dense_counts(kind: str, counted: Counted, num_terms: int, num_classes: int) -> npt.NDArray[np.int64]:
-    """The counts of the selected terms: (C, C) of a relation graph, (C, A) of an attribute graph."""
-    num_selected = min(num_terms or len(counted.terms), len(counted.terms))
-    chosen = counted.index[:, 1] < num_selected
-    counts = np.zeros((num_classes, num_classes if kind == "relation" else num_selected), dtype=np.int64)
-    index = counted.index[chosen]
-    np.add.at(counts, (index[:, 0], index[:, -1]), counted.count[chosen])
-    return counts

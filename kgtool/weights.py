@@ -282,6 +282,16 @@ def normalization_of(kind: str, recipe_name: str) -> str:
     return _recipe(kind, recipe_name)[1]
 
 
+def is_directed(kind: str, recipe_name: str) -> bool:
+    """Whether the recipe's weight from class i to class j may differ from the one back.
+
+    Args:
+        kind: as in `weights_from_counts`.
+        recipe_name: one of `recipe_names(kind)`.
+    """
+    return _recipe(kind, recipe_name)[0] is cooccurrence_conditional
+
+
 def weights_from_counts(kind: str, recipe_name: str, counts: Counts) -> Weights:
     """Weights of a graph from its counts, by the recipe's equation.
 
