@@ -21,7 +21,8 @@ def position_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     if min(ids.min(), wanted.min()) >= -1 and max(ids.max(), wanted.max()) < MAX_TABLE:
         table = np.full(int(max(ids.max(), wanted.max())) + 2, -1, dtype=np.int32)
         table[ids + 1] = np.arange(len(ids))
-        return table[wanted + 1].astype(np.int64)
+        positions: np.ndarray = table[wanted + 1].astype(np.int64)
+        return positions
     order = np.argsort(ids)
     at = np.searchsorted(ids, wanted, sorter=order)
     at[at == len(ids)] = 0

@@ -115,7 +115,8 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         area_N=boxes[:, 2] * boxes[:, 3],
         crowd_N=np.zeros(len(kept), dtype=np.int8),
     )
-    equal = _num_equal_rows([image_N[kept], class_N[kept], *boxes.T])
+    image_class = image_N[kept] * len(table) + class_N[kept]
+    equal = _num_equal_rows([image_class, *boxes.view(np.int64).T])
     return Boxes(annotations, kept, status_N, image_N, int(clipped_N[kept].sum()), equal)
 
 
@@ -166,10 +167,10 @@ def _annotation_ids(object_ids: np.ndarray) -> np.ndarray:
 
 
 def _num_equal_rows(columns: list[np.ndarray]) -> int:
-    """Count the rows that are equal to an earlier one: by hash first, then exactly where hashes are equal."""
+    """Count the rows of int64 columns that are equal to an earlier row; a hash finds the candidates."""
     mixed = np.zeros(len(columns[0]), dtype=np.uint64)
     for column in columns:
-        mixed ^= column.astype(np.int64).view(np.uint64)
+        mixed ^= column.view(np.uint64)
         mixed *= np.uint64(0x9E3779B97F4A7C15)
         mixed ^= mixed >> np.uint64(29)
     order = np.argsort(mixed)

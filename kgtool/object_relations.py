@@ -55,9 +55,8 @@ def relations_of_boxes(
     (subject_L, subject_status_L), (object_L, object_status_L) = ends
     status_L = np.where(subject_status_L == KEPT, object_status_L, subject_status_L)
     status_L[image_L < 0] = NO_IMAGE
-    status_L[np.array([name == "" for name in relationships.predicates])[relationships.predicate_L]] = (
-        NO_PREDICATE
-    )
+    nameless = np.array([name == "" for name in relationships.predicates], dtype=bool)
+    status_L[nameless[relationships.predicate_L]] = NO_PREDICATE
     skipped = np.bincount(status_L, minlength=len(END_REASONS) + 1).tolist()
     rows = np.flatnonzero(status_L == KEPT)
     predicates, predicate_id = _predicates(relationships.predicates, relationships.predicate_L[rows])

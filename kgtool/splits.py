@@ -8,7 +8,7 @@ no other image in that order.
 import csv
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +60,8 @@ def split_by_seed(dataset: Dataset, *, num_test: int | None = None, seed: int = 
     Raises:
         InputError: no image has a box, or `num_test` leaves no image to train on.
     """
-    ids_M, image_P, class_P = _image_class_pairs(dataset)
+    pairs = _image_class_pairs(dataset)
+    ids_M = pairs[0]
     if not len(ids_M):
         raise InputError(
             f"found no box of the {len(dataset.categories)} classes in any of {len(dataset.images)} images; "
@@ -72,7 +73,7 @@ def split_by_seed(dataset: Dataset, *, num_test: int | None = None, seed: int = 
             f"--test-images: found {asked}; expected 0 to {len(ids_M) - 1}: {len(ids_M)} images have a box "
             "of the classes, and at least one is needed for training"
         )
-    test_M = _choose_test(ids_M, image_P, class_P, asked, seed)
+    test_M = _choose_test(*pairs, asked, seed)
     messages = []
     if test_M.sum() < asked:
         messages.append(
@@ -80,7 +81,7 @@ def split_by_seed(dataset: Dataset, *, num_test: int | None = None, seed: int = 
             "images without a training image"
         )
     dropped = {"no box of the classes": len(dataset.images) - len(ids_M)}
-    return _divide(dataset, ids_M[~test_M], ids_M[test_M], dropped, messages)
+    return _divide(dataset, pairs, ids_M[~test_M], ids_M[test_M], dropped, messages)
 
 
 def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path | None) -> Split:
@@ -113,7 +114,8 @@ def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path
         )
     train = listed["train"] if train_list else np.setdiff1d(every, listed["test"])
     test = listed["test"] if test_list else np.setdiff1d(every, listed["train"])
-    with_box = _image_class_pairs(dataset)[0]
+    pairs = _image_class_pairs(dataset)
+    with_box = pairs[0]
     dropped = {
         "in neither list": len(every) - len(train) - len(test),
         "no box of the classes": int((~np.isin(np.concatenate([train, test]), with_box)).sum()),
@@ -123,7 +125,7 @@ def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path
         raise InputError(
             f"{train_list or test_list}: found no training image with a box; expected at least one"
         )
-    return _divide(dataset, train, test, dropped, [])
+    return _divide(dataset, pairs, train, test, dropped, [])
 
 
 def read_image_list(path: Path, images: Sequence[Image]) -> np.ndarray:
@@ -206,26 +208,27 @@ def _choose_test(
 
 
 def _divide(
-    dataset: Dataset, train: np.ndarray, test: np.ndarray, dropped: dict[str, int], messages: list[str]
+    dataset: Dataset,
+    pairs: tuple[np.ndarray, np.ndarray, np.ndarray],
+    train: np.ndarray,
+    test: np.ndarray,
+    dropped: dict[str, int],
+    messages: list[str],
 ) -> Split:
     parts = [_subset(dataset, ids) for ids in (train, test)]
-    images, boxes = class_counts(parts[0])
+    ids_M, image_P, class_P = pairs
+    images_C = np.bincount(class_P[np.isin(ids_M, train)[image_P]], minlength=len(dataset.categories))
+    counts = zip(dataset.categories, images_C.tolist(), box_counts(parts[0]).tolist(), strict=True)
     categories = tuple(
         msgspec.structs.replace(
-            category,
-            frequency=frequency(images[at]),
-            image_count=int(images[at]),
-            instance_count=int(boxes[at]),
+            category, frequency=frequency(images), image_count=images, instance_count=boxes
         )
-        for at, category in enumerate(dataset.categories)
+        for category, images, boxes in counts
     )
     empty = sum(category.image_count == 0 for category in categories)
     if empty:
         messages = [*messages, f"{empty} of {len(categories)} classes have no training image"]
-    train_set, test_set = (
-        Dataset(part.images, categories, part.annotations, part.rel_categories, part.relations)
-        for part in parts
-    )
+    train_set, test_set = (replace(part, categories=categories) for part in parts)
     return Split(train_set, test_set, {k: n for k, n in dropped.items() if n}, tuple(messages))
 
 
@@ -241,12 +244,14 @@ def _subset(dataset: Dataset, image_ids: np.ndarray) -> Dataset:
     )
 
 
-def class_counts(dataset: Dataset) -> tuple[np.ndarray, np.ndarray]:
-    """Count images and boxes of each class: two int64 arrays (C,) in the order of the categories."""
-    num_classes = len(dataset.categories)
-    _, _, class_P = _image_class_pairs(dataset)
-    boxes_C = np.bincount(_class_index(dataset), minlength=num_classes)
-    return np.bincount(class_P, minlength=num_classes), boxes_C
+def image_counts(dataset: Dataset) -> np.ndarray:
+    """Count the images that have a box of each class: int64 (C,) in the order of the categories."""
+    return np.bincount(_image_class_pairs(dataset)[2], minlength=len(dataset.categories))
+
+
+def box_counts(dataset: Dataset) -> np.ndarray:
+    """Count the boxes of each class: int64 (C,) in the order of the categories."""
+    return np.bincount(_class_index(dataset), minlength=len(dataset.categories))
 
 
 def _class_index(dataset: Dataset) -> np.ndarray:
@@ -271,10 +276,10 @@ def save_split(split: Split, folder: Path, report: dict[str, Any]) -> None:
 
 def _save_classes(split: Split, path: Path) -> None:
     header = ["train_image_count", "train_instance_count", "test_image_count", "test_instance_count"]
-    images, boxes = class_counts(split.test)
+    images, boxes = image_counts(split.test).tolist(), box_counts(split.test).tolist()
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["name", "synset", *header])
         for at, row in enumerate(split.train.categories):
-            counts = [row.image_count, row.instance_count, int(images[at]), int(boxes[at])]
+            counts = [row.image_count, row.instance_count, images[at], boxes[at]]
             writer.writerow([row.name, row.synset, *counts])

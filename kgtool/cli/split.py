@@ -41,7 +41,7 @@ def split() -> None:
     "--strict",
     is_flag=True,
     default=False,
-    help="Make the first broken record, unknown image, box without area or repeated object an error.",
+    help="Make the first unknown image, box without area or repeated object an error.",
 )
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that read. [default: the cores]")
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the folder if it is there.")
@@ -64,9 +64,10 @@ def vg(
     """Split Visual Genome: objects become boxes of the classes, images go to train or to test.
 
     DIR gets train.json and test.json (COCO JSON; with --relationships also rel_categories and
-    rel_annotations), classes.csv and report.json. Images without a box of the classes are left out. The test
-    images depend on the seed and the image ids alone; a class that has two images has one in train. With
-    --train-list or --test-list the images are those listed; with one of them the other set is the rest.
+    rel_annotations), classes.csv and report.json. Images without a box of the classes are left out. Which
+    images are tested on depends on the seed and the data, not on the order of its records; a class that has
+    two images has one in train. With --train-list or --test-list the images are those listed; with one of the
+    two the other set is all the rest.
 
     Example: kgtool split vg --classes 3000 --objects objects.json --image-data image_data.json --out vg3000
     """

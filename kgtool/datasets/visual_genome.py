@@ -91,8 +91,9 @@ def split_visual_genome(
         InputError: an input that cannot be read or used, or dirt where `strict` is asked for.
     """
     with atomic_folder(out, overwrite=overwrite) as part:
-        images = read_images(image_data)
-        rows = read_objects(objects, num_workers=num_workers)
+        images, image_source = read_images(image_data)
+        rows, object_source = read_objects(objects, num_workers=num_workers)
+        sources = [object_source, image_source]
         counts = count_synsets(rows)
         if not any(counts.values()):
             raise InputError(
@@ -112,7 +113,8 @@ def split_visual_genome(
         predicates: tuple[RelationCategory, ...] = ()
         relations: Relations | None = None
         if relationships:
-            mentions = read_relations(relationships, num_workers=num_workers)
+            mentions, relation_source = read_relations(relationships, num_workers=num_workers)
+            sources.append(relation_source)
             predicates, relations, skipped = relations_of_boxes(mentions, rows, boxes, images)
             read = len(mentions.image_id_L)
             report["relations"] = {"read": read, "kept": len(relations), "skipped": skipped}
@@ -121,6 +123,7 @@ def split_visual_genome(
             split = split_by_lists(dataset, train_list=options.train_list, test_list=options.test_list)
         else:
             split = split_by_seed(dataset, num_test=options.num_test, seed=options.seed)
+        report["sources"] = sources
         report["images"] = {"read": len(images), "skipped": split.images_dropped}
         for name, made in (("train", split.train), ("test", split.test)):
             report[name] = {"images": len(made.images), "boxes": len(made.annotations)}
@@ -131,8 +134,13 @@ def split_visual_genome(
     return report
 
 
-def read_images(path: Path) -> tuple[Image, ...]:
-    """Read image_data.json: the images in ascending order of their ids.
+def _source(stream: ColumnStream) -> dict[str, Any]:
+    """What a report says of an input that was read to its end."""
+    return {"name": stream.name, "sha256": stream.sha256, "records": stream.records}
+
+
+def read_images(path: Path) -> tuple[tuple[Image, ...], dict[str, Any]]:
+    """Read image_data.json: the images in ascending order of their ids, and what the file was.
 
     The file name of an image is the last two parts of its url ("VG_100K_2/1.jpg"), or its id and ".jpg".
 
@@ -141,34 +149,34 @@ def read_images(path: Path) -> tuple[Image, ...]:
             image disagree.
     """
     urls = Vocabulary(lambda url: url)
-    images: dict[int, Image] = {}
-    number = 0
-    for batch in ColumnStream(path, DecoderSpec(ImageDecoder, {}), {"urls": urls}):
-        names = urls.names()
+    stream = ColumnStream(path, DecoderSpec(ImageDecoder, {}), {"urls": urls})
+    rows: list[tuple[int, ...]] = []
+    for batch in stream:
         columns = (batch.columns[name].tolist() for name in ("image", "width", "height", "coco_id", "url"))
-        for image_id, width, height, coco_id, url in zip(*columns, strict=True):
-            place = f"{path}, record {number}"
-            if image_id < 0 or width < 1 or height < 1:
-                raise InputError(
-                    f"{place}: found no image_id, width and height above 0; expected image_data.json"
-                )
-            image = Image(
-                image_id, _file_name(image_id, names[url]), width, height, None if coco_id < 0 else coco_id
+        rows += zip(*columns, strict=True)
+    names = urls.names()
+    image_by_id: dict[int, Image] = {}
+    for record, (image_id, width, height, coco_id, url) in enumerate(rows):
+        image = Image(
+            image_id, _file_name(image_id, names[url]), width, height, coco_id if coco_id >= 0 else None
+        )
+        if image_id < 0 or width < 1 or height < 1:
+            raise InputError(
+                f"{path}, record {record}: found no image_id, width and height; expected image_data.json"
             )
-            if images.setdefault(image_id, image) != image:
-                raise InputError(
-                    f"{place}: found image {image_id} again, with other values; expected it once"
-                )
-            number += 1
-    return tuple(images[image_id] for image_id in sorted(images))
+        if image_by_id.setdefault(image_id, image) is not image and image_by_id[image_id] != image:
+            raise InputError(
+                f"{path}, record {record}: found image {image_id} again, with other values; expected it once"
+            )
+    return tuple(image_by_id[image_id] for image_id in sorted(image_by_id)), _source(stream)
 
 
 def _file_name(image_id: int, url: str | None) -> str:
     return "/".join((url or f"{image_id}.jpg").rstrip("/").split("/")[-2:])
 
 
-def read_objects(path: Path, *, num_workers: int = 1) -> ObjectRows:
-    """Read objects.json into columns.
+def read_objects(path: Path, *, num_workers: int = 1) -> tuple[ObjectRows, dict[str, Any]]:
+    """Read objects.json into columns, and what the file was.
 
     Raises:
         InputError: the file cannot be read, or is not what objects.json should be.
@@ -179,7 +187,8 @@ def read_objects(path: Path, *, num_workers: int = 1) -> ObjectRows:
         name: [] for name in ("image", "object_id", "synset", "box", "merged_row", "merged_id")
     }
     num_rows = 0
-    for batch in ColumnStream(path, spec, {"synsets": synsets}, num_workers=num_workers):
+    stream = ColumnStream(path, spec, {"synsets": synsets}, num_workers=num_workers)
+    for batch in stream:
         columns = batch.columns
         parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
         for name in ("object_id", "synset", "merged_id"):
@@ -191,7 +200,7 @@ def read_objects(path: Path, *, num_workers: int = 1) -> ObjectRows:
     if not parts["image"]:
         raise InputError(f"{path}: found no records; expected objects.json")
     joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
-    return ObjectRows(
+    rows = ObjectRows(
         image_id_N=joined["image"],
         object_id_N=joined["object_id"],
         synset_N=joined["synset"],
@@ -200,6 +209,7 @@ def read_objects(path: Path, *, num_workers: int = 1) -> ObjectRows:
         merged_row_M=joined["merged_row"],
         merged_id_M=joined["merged_id"],
     )
+    return rows, _source(stream)
 
 
 def _boxes(*columns: np.ndarray) -> np.ndarray:
@@ -210,8 +220,8 @@ def _boxes(*columns: np.ndarray) -> np.ndarray:
     return whole if whole is not None and (whole == boxes).all() else boxes
 
 
-def read_relations(path: Path, *, num_workers: int = 1) -> RelationRows:
-    """Read relationships.json into columns.
+def read_relations(path: Path, *, num_workers: int = 1) -> tuple[RelationRows, dict[str, Any]]:
+    """Read relationships.json into columns, and what the file was.
 
     Raises:
         InputError: the file cannot be read, or is not what relationships.json should be.
@@ -220,7 +230,8 @@ def read_relations(path: Path, *, num_workers: int = 1) -> RelationRows:
     spec = DecoderSpec(RelationDecoder, {"with_ids": True})
     vocabularies = {"synsets": Vocabulary(only_synset), "terms": predicates}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("image", "subject_id", "term", "object_id")}
-    for batch in ColumnStream(path, spec, vocabularies, num_workers=num_workers):
+    stream = ColumnStream(path, spec, vocabularies, num_workers=num_workers)
+    for batch in stream:
         columns = batch.columns
         parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
         for name in ("subject_id", "term", "object_id"):
@@ -229,7 +240,8 @@ def read_relations(path: Path, *, num_workers: int = 1) -> RelationRows:
         raise InputError(f"{path}: found no records; expected relationships.json")
     joined = {name: np.concatenate(columns) for name, columns in parts.items()}
     names = tuple(name or "" for name in predicates.names())
-    return RelationRows(joined["image"], joined["subject_id"], joined["term"], joined["object_id"], names)
+    rows = RelationRows(joined["image"], joined["subject_id"], joined["term"], joined["object_id"], names)
+    return rows, _source(stream)
 
 
 def _check_clean(rows: ObjectRows, boxes: Boxes, path: Path) -> None:
