@@ -250,8 +250,8 @@ def resolve_names(table: ClassTable, count_by_synset: Mapping[str, int]) -> tupl
         count_by_synset: occurrences in the data.
 
     Returns:
-        The classes with what was found, and one message for each class that was resolved or stays without
-        evidence.
+        The classes with what was found, and messages: one for each class that was resolved or could not be,
+        and one for all classes whose own synset the data does not have.
     """
     by_lemma: dict[str, list[str]] = {}
     for synset in sorted(count_by_synset, key=lambda synset: (-count_by_synset[synset], synset)):
@@ -260,10 +260,11 @@ def resolve_names(table: ClassTable, count_by_synset: Mapping[str, int]) -> tupl
     taken = {synset for synset in table.synsets if synset}
     synsets: list[str] = []
     messages: list[str] = []
+    absent: list[str] = []
     for name, synset in zip(table.names, table.synsets, strict=True):
         if synset:
             if count_by_synset.get(synset, 0) <= 0:
-                messages.append(f"class {name!r} stays without evidence: {synset} does not occur in the data")
+                absent.append(synset if name == synset else f"{name} ({synset})")
             synsets.append(synset)
             continue
         same_lemma = by_lemma.get(_folded(name), [])
@@ -278,6 +279,11 @@ def resolve_names(table: ClassTable, count_by_synset: Mapping[str, int]) -> tupl
         else:
             messages.append(f"class {name!r} stays without evidence: no synset of the data has this name")
         synsets.append(found)
+    if absent:
+        shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
+        messages.append(
+            f"{len(absent)} of {len(table)} classes stay without evidence, the data has no such synset: {shown}"
+        )
     return ClassTable(table.names, tuple(synsets)), messages
 
 

@@ -207,8 +207,8 @@ def test_a_name_takes_the_most_frequent_synset_with_its_lemma():
     assert messages == [
         "class 'Ice Cream' is taken to mean ice_cream.n.01 (2 occurrences)",
         "class 'mouse' is taken to mean mouse.n.04 (9 occurrences)",
-        "class 'dog' stays without evidence: dog.n.03 does not occur in the data",
         "class 'unicorn' stays without evidence: no synset of the data has this name",
+        "1 of 4 classes stay without evidence, the data has no such synset: dog (dog.n.03)",
     ]
 
 
@@ -216,7 +216,7 @@ def test_a_synset_is_given_to_one_class_only():
     table = ClassTable(("dog", "hound", "Dog"), ("", "dog.n.01", ""))
     resolved, messages = resolve_names(table, {"dog.n.01": 5, "dog.n.03": 1})
     assert resolved.synsets == ("dog.n.03", "dog.n.01", "")
-    assert messages[-1] == "class 'Dog' stays without evidence: dog.n.01 is already another class"
+    assert "class 'Dog' stays without evidence: dog.n.01 is already another class" in messages
 
 
 def test_equally_frequent_senses_are_taken_by_name():
