@@ -222,19 +222,20 @@ class ObjectDecoder:
 
     def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
         rows = [row for record in records for row in record.rows]
-        merged = [row.merged_object_ids or () for row in rows]
+        merged = [row.merged_object_ids for row in rows]
         columns: dict[str, array[Any]] = {
             "ends": _ends(records),
             "image": _image_ids(records),
             "synset": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
-            "object_id": array("q", [_id(row.object_id, row.id) for row in rows]),
-            "merged": array("i", [len(ids) for ids in merged]),
-            "merged_id": array("q", [known for ids in merged for known in ids]),
+            "object_id": _object_ids(rows),
+            "merged": array("i", [len(ids) if ids else 0 for ids in merged]),
+            "merged_id": array("q", [known for ids in merged if ids for known in ids]),
         }
         if self._with_boxes:
-            for name in "xywh":
-                values = [getattr(row, name) for row in rows]
-                columns[name] = array("d", [nan if value is None else value for value in values])
+            columns["x"] = _pixels([row.x for row in rows])
+            columns["y"] = _pixels([row.y for row in rows])
+            columns["w"] = _pixels([row.w for row in rows])
+            columns["h"] = _pixels([row.h for row in rows])
         return columns
 
 
@@ -289,6 +290,20 @@ def _ends(records: list[Any]) -> "array[int]":
 
 def _image_ids(records: list[Any]) -> "array[int]":
     return array("q", [_id(record.image_id, record.id) for record in records])
+
+
+def _object_ids(rows: list[Any]) -> "array[int]":
+    try:
+        return array("q", [row.object_id for row in rows])
+    except TypeError:  # not the newer key
+        return array("q", [_id(row.object_id, row.id) for row in rows])
+
+
+def _pixels(values: list[float | None]) -> "array[float]":
+    try:
+        return array("d", values)  # type: ignore[arg-type]
+    except TypeError:  # a None somewhere
+        return array("d", [nan if value is None else value for value in values])
 
 
 def _id(newer: int | None, older: int | None) -> int:
