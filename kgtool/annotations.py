@@ -137,12 +137,12 @@ class Annotations:
         class_of = np.full(len(self.synsets), -1, dtype=np.int32)
         for code, name in enumerate(self.synsets.names()):
             class_of[code] = class_of_synset.get(name or "", -1)
-        skipped: dict[str, int] = {}
+        skipped = dict.fromkeys((self._empty, NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST), 0)
         waiting = [(np.empty((0, self._num_columns), dtype=np.int32), np.empty(0, dtype=np.int64))]
         for columns, count in self._spool.runs():
             kept = np.ones(len(count), dtype=bool)
             for reason, mask in [*self._dirt(columns), (NOT_IN_LIST, _any_end(columns, class_of < 0))]:
-                skipped[reason] = skipped.get(reason, 0) + int(count[kept & mask].sum())
+                skipped[reason] += int(count[kept & mask].sum())
                 kept &= ~mask
             ends = [class_of[codes[kept]] for codes in (columns[0], *columns[2:])]
             rows = np.stack([ends[0], rank[columns[1][kept]], *ends[1:]], axis=1)

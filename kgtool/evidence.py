@@ -45,7 +45,7 @@ class EvidenceCounter:
 
     def __init__(self) -> None:
         self._starter = ThreadPoolExecutor(max_workers=1)
-        self._connection: Future[Any] = self._starter.submit(_connect)
+        self._connection: Future[tuple[Any, Any]] = self._starter.submit(_connect)
 
     def count(self, index: npt.NDArray[np.int32], count: Counts) -> tuple[npt.NDArray[np.int32], Counts]:
         """Add up the counts of equal rows.
@@ -66,26 +66,28 @@ class EvidenceCounter:
     def _count_piece(
         self, index: npt.NDArray[np.int32], count: Counts, keys: list[str]
     ) -> tuple[npt.NDArray[np.int32], Counts]:
-        connection = self._connection.result()
+        connection, ibis = self._connection.result()
         columns = {key: np.ascontiguousarray(index[:, place]) for place, key in enumerate(keys)}
         connection.con.register("rows", {**columns, "count": count})
-        query = connection.compile(count_expression(connection.table("rows"), keys))
+        rows = ibis.table({**dict.fromkeys(keys, "int32"), "count": "int64"}, name="rows")
+        query = connection.compile(count_expression(rows, keys))
         found = connection.raw_sql(query).fetchnumpy()
         connection.con.unregister("rows")
         order = np.lexsort([found[key] for key in reversed(keys)])
-        rows = np.stack([found[key][order] for key in keys], axis=1)
-        return rows.astype(np.int32), found["count"][order].astype(np.int64)  # exact: far below 2**53
+        unique = np.stack([found[key][order] for key in keys], axis=1)
+        return unique.astype(np.int32), found["count"][order].astype(np.int64)  # exact: far below 2**53
 
     def close(self) -> None:
         """Give the engine back."""
-        self._connection.result().disconnect()
+        self._connection.result()[0].disconnect()
         self._starter.shutdown()
 
 
-def _connect() -> Any:
+def _connect() -> tuple[Any, Any]:
     import ibis
 
-    return ibis.duckdb.connect(threads=1, memory_limit="512MB", temp_directory=tempfile.gettempdir())
+    memory = {"memory_limit": "512MB", "temp_directory": tempfile.gettempdir()}
+    return ibis.duckdb.connect(threads=1, **memory), ibis
 
 
 def _pieces(subject: Codes) -> Iterator[npt.NDArray[np.bool_]]:

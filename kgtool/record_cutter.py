@@ -42,6 +42,7 @@ class Block:
         end: byte after the last.
         offset: position in the input of the first record's text.
         content: the text as it is in the input, without brackets put around it: begin and end in `memory`.
+        after: what the input has between this block and the next.
         cut: GUESS, EXACT or SINGLE.
     """
 
@@ -50,6 +51,7 @@ class Block:
     end: int
     offset: int
     content: tuple[int, int]
+    after: bytes
     cut: int
 
 
@@ -120,13 +122,8 @@ class RecordCutter:
             blocks: all blocks from that one to the last that was cut, in their order.
             records: how many records the input has before them.
         """
-        pieces = []
-        for block, after in zip(blocks, [*(block.offset for block in blocks[1:]), self._offset], strict=True):
-            first, last = block.content
-            gap = after - block.offset - (last - first)
-            separator = b"," if gap and not self.lines else b""
-            pieces += [block.memory[first:last], separator.ljust(gap)]
-        self._rest = b"".join([*pieces, self._rest])
+        texts = [block.memory[slice(*block.content)] + block.after for block in blocks]
+        self._rest = b"".join([*texts, self._rest])
         self._offset = blocks[0].offset
         self._cut = blocks[0].cut + 1
         self._closed = self._after_record = False
@@ -148,16 +145,23 @@ class RecordCutter:
             hashed = max(fresh, end)  # a bracket may come right after it, before the thread is done
             self._source.hash(whole[fresh:hashed])
         self._source.hash(memory[hashed:last])
-        self._rest = memory[following:last]
+        after, self._rest = memory[end:following], memory[following:last]
         if end == first:
             self._closed = self._ended
             return None
         offset, self._offset = self._offset, self._offset + following - first
         self._closed = self._ended
-        return self._block(memory, begin, end, offset, brackets=(not self.lines, not self._ended))
+        brackets = (not self.lines, not self._ended)
+        return self._block(memory, begin, end, offset, brackets, after)
 
     def _block(
-        self, memory: mmap.mmap, begin: int, end: int, offset: int, brackets: tuple[bool, bool]
+        self,
+        memory: mmap.mmap,
+        begin: int,
+        end: int,
+        offset: int,
+        brackets: tuple[bool, bool],
+        after: bytes,
     ) -> Block:
         """Put brackets around the text where the input has none there."""
         opened, closed = brackets
@@ -166,7 +170,7 @@ class RecordCutter:
             memory[begin] = ord("[")
         if opened and closed:
             memory[end] = ord("]")
-        return Block(memory, begin, end + (opened and closed), offset, content, self._cut)
+        return Block(memory, begin, end + (opened and closed), offset, content, after, self._cut)
 
     def _last_cut(self, memory: mmap.mmap, first: int, last: int) -> tuple[int, int]:
         """Where the last complete record ends, and where the next one starts; `first` twice if nowhere."""
@@ -191,7 +195,7 @@ class RecordCutter:
             text = self._rest.decode("latin-1")  # one character a byte, so positions are bytes
             first, end, seen = self._scan(text, most)
             offset, self._offset = self._offset + first, self._offset + seen
-            content = self._rest[first:end]
+            content, after = self._rest[first:end], self._rest[end:seen]
             self._rest = self._rest[seen:]
             if content:
                 if len(content) > size - 2:
@@ -199,7 +203,7 @@ class RecordCutter:
                 start = begin if self.lines else begin + 1
                 memory[start : start + len(content)] = content
                 brackets = (not self.lines, True)
-                return self._block(memory, begin, start + len(content), offset, brackets)
+                return self._block(memory, begin, start + len(content), offset, brackets, after)
             if self._closed:
                 return None
             wanted = max(size, len(self._rest))
