@@ -103,3 +103,10 @@ def head_inputs(*, width: int, channels: int = 6, num_maps: int = 5, roi_size: i
     """What a head of the second stage is built from, after a plain first stage of that width."""
     previous = TwoLinear(channels * roi_size**2, width)
     return HeadInputs(channels, num_maps, roi_size, NUM_CLASSES, random_graph(), previous)
+
+
+def detect(model: RCNN, images: list[Tensor]) -> list[dict[str, Tensor]]:
+    """Detections of the model in evaluation, where it stays."""
+    model.eval()
+    with torch.no_grad():
+        return model(images)

@@ -1,0 +1,115 @@
+"""Backbones: what trains, what a weights file fills, and what is said about the rest."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from tiny_models import detect, random_image, squares, tiny_model
+from torch import nn
+from torchvision.models import ResNet18_Weights, resnet18
+from torchvision.ops import FrozenBatchNorm2d
+
+from detector.config import BackboneConfig, ProposalConfig
+from detector.errors import InputError, MissingResourceError
+from detector.interfaces import HeadConfig
+from detector.reasoning.reasoning_rcnn import ReasoningConfig
+
+
+@pytest.mark.parametrize("heads", [(), (ReasoningConfig(width=8, squeeze=6),)], ids=["faster", "reasoning"])
+def test_a_resnet_with_feature_pyramid_trains_and_detects(heads: tuple[HeadConfig, ...]) -> None:
+    pyramid = ProposalConfig(((8,), (16,), (32,), (64,), (128,)), (0.5, 1.0, 2.0), 50, 50, 40, 40)
+    model = tiny_model(*heads, backbone=BackboneConfig("resnet18"), proposals=pyramid)
+    losses = model([random_image(1), random_image(2, 48, 80)], squares(2)[1])
+    torch.stack(list(losses.values())).sum().backward()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    assert len(detect(model, [random_image(1)])) == 1
+
+
+def test_frozen_norm_and_frozen_layers_do_not_train() -> None:
+    config = BackboneConfig("resnet18", trainable_layers=3, norm="frozen")
+    model = tiny_model(backbone=config, proposals=ProposalConfig())
+    norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d | nn.BatchNorm2d)]
+    assert norms
+    assert all(isinstance(norm, FrozenBatchNorm2d) for norm in norms)
+    frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
+    assert "backbone.body.body.conv1.weight" in frozen
+    assert "backbone.body.body.layer1.0.conv1.weight" in frozen
+    assert not any("layer2" in name or "fpn" in name for name in frozen)
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_weights_file_loads_and_what_did_not_fit_is_reported(tmp_path: Path, suffix: str) -> None:
+    source = tiny_model(seed=1, backbone=BackboneConfig("resnet18"), proposals=ProposalConfig())
+    weights = {
+        name.removeprefix("backbone.body.body."): value.contiguous()
+        for name, value in source.state_dict().items()
+        if name.startswith("backbone.body.body.")
+    }
+    weights["fc.weight"] = torch.zeros(1000, 512)
+    weights["head.extra"] = torch.zeros(3)
+    weights["layer4.0.conv1.weight"] = torch.zeros(1)
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": weights}, path)
+    else:
+        save_file(weights, path)
+    config = BackboneConfig("resnet18", weights=str(path))
+    model = tiny_model(seed=2, backbone=config, proposals=ProposalConfig())
+    loaded = model.state_dict()["backbone.body.body.layer1.0.conv1.weight"]
+    assert torch.equal(loaded, weights["layer1.0.conv1.weight"])
+    (message,) = model.messages
+    assert "not used: head.extra, layer4.0.conv1.weight" in message or (
+        "not used: layer4.0.conv1.weight, head.extra" in message
+    )
+    assert "not there: body.body.layer4.0.conv1.weight" in message
+    assert "fc.weight" not in message
+
+
+def test_imagenet_weights_are_torchvisions_and_fill_the_whole_body(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Instead of the download, a file of the same name where torchvision keeps its downloads."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    kept = tmp_path / "hub" / "checkpoints" / Path(ResNet18_Weights.IMAGENET1K_V1.url).name
+    kept.parent.mkdir(parents=True)
+    torch.manual_seed(3)
+    classifier = resnet18(weights=None)
+    torch.save(classifier.state_dict(), kept)
+    backbone = BackboneConfig("resnet18", weights="imagenet", norm="frozen")
+    model = tiny_model(backbone=backbone, proposals=ProposalConfig())
+    body = model.backbone.body.body.state_dict()
+    for name, value in body.items():
+        assert torch.equal(value, classifier.state_dict()[name]), name
+    (message,) = model.messages
+    assert "not used" not in message
+    assert ".body." not in message.partition("not there")[2]
+
+
+def test_a_download_that_fails_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(
+        MissingResourceError, match=r"the download failed.*model\.backbone\.weights=FILE"
+    ) as caught:
+        tiny_model(backbone=BackboneConfig("resnet18", weights="imagenet"), proposals=ProposalConfig())
+    assert caught.value.exit_code == 5
+
+
+def test_a_weights_file_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
+    for name, content in (("a.pth", b"nonsense"), ("b.safetensors", b"nonsense")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match="cannot be read as") as caught:
+            tiny_model(backbone=BackboneConfig("tiny", weights=str(tmp_path / name)))
+        assert "\n" not in str(caught.value)
+    with pytest.raises(InputError, match="no such file"):
+        tiny_model(backbone=BackboneConfig("tiny", weights=str(tmp_path / "c.pth")))
+    torch.save({"fc.weight": torch.zeros(2)}, tmp_path / "d.pth")
+    with pytest.raises(InputError, match="no tensor that fits"):
+        tiny_model(backbone=BackboneConfig("tiny", weights=str(tmp_path / "d.pth")))
+
+
+def test_a_weights_file_is_never_unpickled(tmp_path: Path) -> None:
+    torch.save({"weight": torch.zeros(1), "code": Path}, tmp_path / "code.pth")
+    with pytest.raises(InputError, match="cannot be read as"):
+        tiny_model(backbone=BackboneConfig("tiny", weights=str(tmp_path / "code.pth")))
