@@ -10,10 +10,13 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
+from detector.backbone import build_backbone
 from detector.config import BackboneConfig, ProposalConfig
 from detector.errors import InputError, MissingResourceError
 from detector.interfaces import HeadConfig
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
+
+NORM_KINDS = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "group": nn.GroupNorm}
 
 
 @pytest.mark.parametrize("heads", [(), (ReasoningConfig(width=8, squeeze=6),)], ids=["faster", "reasoning"])
@@ -26,12 +29,18 @@ def test_a_resnet_with_feature_pyramid_trains_and_detects(heads: tuple[HeadConfi
     assert len(detect(model, [random_image(1)])) == 1
 
 
+@pytest.mark.parametrize("name", ["tiny", "resnet18"])
+@pytest.mark.parametrize(("norm", "kind"), NORM_KINDS.items())
+def test_a_backbone_normalises_as_asked(name: str, norm: str, kind: type[nn.Module]) -> None:
+    backbone = build_backbone(BackboneConfig(name, norm=norm))
+    norms = [module for module in backbone.modules() if isinstance(module, tuple(NORM_KINDS.values()))]
+    assert len(norms) > 3
+    assert all(type(module) is kind for module in norms)
+
+
 def test_frozen_norm_and_frozen_layers_do_not_train() -> None:
     config = BackboneConfig("resnet18", trainable_layers=3, norm="frozen")
     model = tiny_model(backbone=config, proposals=ProposalConfig())
-    norms = [m for m in model.modules() if isinstance(m, FrozenBatchNorm2d | nn.BatchNorm2d)]
-    assert norms
-    assert all(isinstance(norm, FrozenBatchNorm2d) for norm in norms)
     frozen = {name for name, weight in model.named_parameters() if not weight.requires_grad}
     assert "backbone.body.body.conv1.weight" in frozen
     assert "backbone.body.body.layer1.0.conv1.weight" in frozen

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import pkgutil
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from importlib import import_module
@@ -76,6 +77,22 @@ def example() -> tuple[Tensor, Regions]:
 def test_every_paper_has_a_head_and_the_plain_ones_are_held_to_the_same() -> None:
     assert all(head_configs(module) for module in PAPERS)
     assert {"TwoLinearConfig", "SharedHeadConfig"} <= {type(config).__name__ for config in VARIANTS}
+
+
+@pytest.mark.parametrize("paper", PAPERS, ids=lambda module: module.__name__.split(".")[-1])
+def test_a_paper_opens_with_what_it_is_and_where_we_depart(paper: ModuleType) -> None:
+    labels = (
+        "Paper",
+        "Official code",
+        "Fills",
+        "Needs",
+        "Equations",
+        "Shapes",
+        "Departs from the paper",
+        "Numbers",
+    )
+    found = re.findall(rf"^({'|'.join(labels)}):", paper.__doc__ or "", flags=re.MULTILINE)
+    assert tuple(found) == labels
 
 
 @every_head
