@@ -1,16 +1,15 @@
 """`kgtool build-relation` and `kgtool build-attribute`: annotations in, a class graph out."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
+from kgtool.cli.reading import read_options
+
 if TYPE_CHECKING:
-    from kgtool.annotations import ReadOptions
     from kgtool.build import Build
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
@@ -118,7 +117,7 @@ def build_relation(
     from kgtool.build import Output, build_relation_graph
     from kgtool.classes import parse_class_spec
 
-    with _read_options(strict, workers) as options:
+    with read_options(strict, workers) as options:
         build = build_relation_graph(
             relationships,
             classes=parse_class_spec(spec),
@@ -174,7 +173,7 @@ def build_attribute(
     from kgtool.build import Output, build_attribute_graph
     from kgtool.classes import parse_class_spec
 
-    with _read_options(strict, workers) as options:
+    with read_options(strict, workers) as options:
         build = build_attribute_graph(
             attributes,
             classes=parse_class_spec(spec),
@@ -185,31 +184,6 @@ def build_attribute(
             output=Output(out, overwrite),
         )
     _print_build(build, out, as_json)
-
-
-@contextmanager
-def _read_options(strict: bool, workers: int | None) -> "Iterator[ReadOptions]":
-    """How to read, with a bar of the bytes left where a person looks on."""
-    from kgtool.annotations import ReadOptions
-    from kgtool.workers import default_num_workers
-
-    num_workers = workers or default_num_workers()
-    if not sys.stderr.isatty():
-        yield ReadOptions(strict, num_workers)
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task_by_name = {}
-
-        def show(name: str, done: int, total: int | None) -> None:
-            if name not in task_by_name:
-                task_by_name[name] = bar.add_task(name, total=total)
-            bar.update(task_by_name[name], completed=done)
-
-        yield ReadOptions(strict, num_workers, show)
 
 
 def _print_build(build: "Build", out: Path, as_json: bool) -> None:

@@ -1,11 +1,12 @@
 """`kgtool split`: train and test sets as COCO JSON, one command a data set."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import click
+
+from kgtool.cli.reading import read_options
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
 
@@ -72,25 +73,25 @@ def vg(
     Example: kgtool split vg --classes 3000 --objects objects.json --image-data image_data.json --out vg3000
     """
     from kgtool.classes import parse_class_spec
-    from kgtool.datasets.visual_genome import SplitOptions, split_visual_genome
+    from kgtool.datasets.visual_genome import ImageChoice, split_visual_genome
 
     if (train_list or test_list) and (test_images is not None or seed is not None):
         raise click.UsageError(
             "--train-list and --test-list say which images: leave --test-images, --seed out"
         )
-    report = split_visual_genome(
-        objects,
-        image_data,
-        out,
-        classes=parse_class_spec(classes),
-        relationships=relationships,
-        options=SplitOptions(test_images, seed or 0, train_list, test_list),
-        strict=strict,
-        overwrite=overwrite,
-        num_workers=workers or os.cpu_count() or 1,
-    )
+    with read_options(strict, workers) as options:
+        report = split_visual_genome(
+            objects,
+            image_data,
+            out,
+            classes=parse_class_spec(classes),
+            relationships=relationships,
+            choice=ImageChoice(test_images, seed or 0, train_list, test_list),
+            options=options,
+            overwrite=overwrite,
+        )
     for message in report["messages"]:
-        click.echo(message, err=True)
+        click.echo(f"kgtool: {message}", err=True)
     click.echo(json.dumps({"out": str(out)} | report) if as_json else _summary(out, report))
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
 from kgtool.coco import Dataset, Image, RelationCategory, Relations
 from kgtool.errors import InputError
@@ -41,7 +42,7 @@ DIRT = (NO_IMAGE, NO_AREA, TWICE)
 
 
 @dataclass(frozen=True)
-class SplitOptions:
+class ImageChoice:
     """How to choose the images of the two sets.
 
     Attributes:
@@ -57,6 +58,10 @@ class SplitOptions:
     test_list: Path | None = None
 
 
+BY_SEED = ImageChoice()
+DEFAULTS = ReadOptions()
+
+
 def split_visual_genome(
     objects: Path,
     image_data: Path,
@@ -64,10 +69,9 @@ def split_visual_genome(
     *,
     classes: int | ClassTable,
     relationships: Path | None = None,
-    options: SplitOptions = SplitOptions(),
-    strict: bool = False,
+    choice: ImageChoice = BY_SEED,
+    options: ReadOptions = DEFAULTS,
     overwrite: bool = False,
-    num_workers: int = 1,
 ) -> dict[str, Any]:
     """Write the folder `out` with train.json, test.json, classes.csv and report.json.
 
@@ -77,10 +81,10 @@ def split_visual_genome(
         out: a folder that does not exist, or is empty.
         classes: the number of the most frequent synsets, by objects with exactly one, or a class list.
         relationships: relationships.json; its relationships become `rel_annotations`.
-        options: which images go where.
-        strict: make the first piece of dirt an error instead of a count.
+        choice: which images go where.
+        options: how the files are read; strict makes the first unknown image, box without area or repeated
+            object an error.
         overwrite: replace the folder if it is there.
-        num_workers: processes that read.
 
     Returns:
         The report, as in report.json: what was read, kept, and left out for which reason.
@@ -88,11 +92,11 @@ def split_visual_genome(
     Raises:
         OutputExistsError: `out` is there, is not empty, and `overwrite` is false.
         KgtoolError: the folder to write into does not exist.
-        InputError: an input that cannot be read or used, or dirt where `strict` is asked for.
+        InputError: an input that cannot be read or used, or dirt where `options` are strict.
     """
     with atomic_folder(out, overwrite=overwrite) as part:
         images, image_source = read_images(image_data)
-        rows, object_source = read_objects(objects, num_workers=num_workers)
+        rows, object_source = read_objects(objects, options)
         sources = [object_source, image_source]
         counts = count_synsets(rows)
         if not any(counts.values()):
@@ -103,7 +107,7 @@ def split_visual_genome(
         table = most_frequent_classes(classes, counts) if isinstance(classes, int) else classes
         table, messages = resolve_names(table, counts)
         boxes = boxes_of_classes(rows, images, table)
-        if strict:
+        if options.strict:
             _check_clean(rows, boxes, objects)
         report: dict[str, Any] = {
             "dataset": "visual_genome",
@@ -113,16 +117,16 @@ def split_visual_genome(
         predicates: tuple[RelationCategory, ...] = ()
         relations: Relations | None = None
         if relationships:
-            mentions, relation_source = read_relations(relationships, num_workers=num_workers)
+            mentions, relation_source = read_relations(relationships, options)
             sources.append(relation_source)
             predicates, relations, skipped = relations_of_boxes(mentions, rows, boxes, images)
             read = len(mentions.image_id_L)
             report["relations"] = {"read": read, "kept": len(relations), "skipped": skipped}
         dataset = Dataset(images, categories_of(table), boxes.annotations, predicates, relations)
-        if options.train_list or options.test_list:
-            split = split_by_lists(dataset, train_list=options.train_list, test_list=options.test_list)
+        if choice.train_list or choice.test_list:
+            split = split_by_lists(dataset, train_list=choice.train_list, test_list=choice.test_list)
         else:
-            split = split_by_seed(dataset, num_test=options.num_test, seed=options.seed)
+            split = split_by_seed(dataset, num_test=choice.num_test, seed=choice.seed)
         report["sources"] = sources
         report["images"] = {"read": len(images), "skipped": split.images_dropped}
         for name, made in (("train", split.train), ("test", split.test)):
@@ -132,6 +136,14 @@ def split_visual_genome(
         report["messages"] = [*messages, *split.messages]
         save_split(split, part, report)
     return report
+
+
+def _stream(
+    path: Path, spec: DecoderSpec, vocabularies: dict[str, Vocabulary], options: ReadOptions
+) -> ColumnStream:
+    return ColumnStream(
+        path, spec, vocabularies, num_workers=options.num_workers, on_progress=options.on_progress
+    )
 
 
 def _source(stream: ColumnStream) -> dict[str, Any]:
@@ -175,7 +187,7 @@ def _file_name(image_id: int, url: str | None) -> str:
     return "/".join((url or f"{image_id}.jpg").rstrip("/").split("/")[-2:])
 
 
-def read_objects(path: Path, *, num_workers: int = 1) -> tuple[ObjectRows, dict[str, Any]]:
+def read_objects(path: Path, options: ReadOptions) -> tuple[ObjectRows, dict[str, Any]]:
     """Read objects.json into columns, and what the file was.
 
     Raises:
@@ -187,7 +199,7 @@ def read_objects(path: Path, *, num_workers: int = 1) -> tuple[ObjectRows, dict[
         name: [] for name in ("image", "object_id", "synset", "box", "merged_row", "merged_id")
     }
     num_rows = 0
-    stream = ColumnStream(path, spec, {"synsets": synsets}, num_workers=num_workers)
+    stream = _stream(path, spec, {"synsets": synsets}, options)
     for batch in stream:
         columns = batch.columns
         parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
@@ -220,7 +232,7 @@ def _boxes(*columns: np.ndarray) -> np.ndarray:
     return whole if whole is not None and (whole == boxes).all() else boxes
 
 
-def read_relations(path: Path, *, num_workers: int = 1) -> tuple[RelationRows, dict[str, Any]]:
+def read_relations(path: Path, options: ReadOptions) -> tuple[RelationRows, dict[str, Any]]:
     """Read relationships.json into columns, and what the file was.
 
     Raises:
@@ -230,7 +242,7 @@ def read_relations(path: Path, *, num_workers: int = 1) -> tuple[RelationRows, d
     spec = DecoderSpec(RelationDecoder, {"with_ids": True})
     vocabularies = {"synsets": Vocabulary(only_synset), "terms": predicates}
     parts: dict[str, list[np.ndarray]] = {name: [] for name in ("image", "subject_id", "term", "object_id")}
-    stream = ColumnStream(path, spec, vocabularies, num_workers=num_workers)
+    stream = _stream(path, spec, vocabularies, options)
     for batch in stream:
         columns = batch.columns
         parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))

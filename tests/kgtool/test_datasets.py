@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
+from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable
 from kgtool.cli.split import split as split_command
-from kgtool.datasets.visual_genome import SplitOptions, split_visual_genome
+from kgtool.datasets.visual_genome import ImageChoice, split_visual_genome
 from kgtool.errors import InputError, KgtoolError, OutputExistsError
 
 REAL = Path(__file__).parents[2] / "../shared/real_data/vg"
@@ -381,7 +382,7 @@ def test_strict_makes_the_first_dirt_an_error(
     tmp_path: Path, thing: Record, size: Record, message: str
 ) -> None:
     with pytest.raises(InputError, match=message):
-        run_one(tmp_path, one_image({}, thing, **size), strict=True)
+        run_one(tmp_path, one_image({}, thing, **size), options=ReadOptions(strict=True))
     assert not (tmp_path / "out").exists()
 
 
@@ -468,7 +469,7 @@ def test_release_1_4_agrees_with_plain_loops_and_follows_merged_objects(
         tmp_path / "out",
         classes=60,
         relationships=relationships,
-        options=SplitOptions(num_test=2),
+        choice=ImageChoice(num_test=2),
     )
     check_against_plain(tmp_path / "out", *records)
     known = {record["image_id"] for record in records[0]}
@@ -486,7 +487,7 @@ def test_real_files_give_the_same_bytes_twice_whatever_the_number_of_processes(t
             tmp_path / name,
             classes=50,
             relationships=REAL / "v1_2/relationships.json",
-            num_workers=workers,
+            options=ReadOptions(num_workers=workers),
         )
     for file in ("train.json", "test.json", "classes.csv", "report.json"):
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
