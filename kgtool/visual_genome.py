@@ -27,6 +27,7 @@ import msgspec
 from kgtool.workers import Interner
 
 TermKey = Literal["text", "synset"]
+EndKey = Literal["synset", "name"]
 
 #: Codes that every vocabulary of this module starts with: nothing there, and more than one synset.
 EMPTY, SEVERAL = 0, 1
@@ -66,6 +67,20 @@ class _KnownEnd(msgspec.Struct, gc=False):
     id: int | None = None
 
 
+class _NamedEnd(msgspec.Struct, gc=False):
+    """An end that goes by its name: the name stands where else the synset does."""
+
+    name: str | None = None
+    names: tuple[str | None, ...] | None = None
+    object_id: int | None = None
+    id: int | None = None
+
+    @property
+    def synsets(self) -> Synsets:
+        text = fold_text(self.name or (self.names or [None])[0])
+        return (text,) if text else None
+
+
 class _Relation(msgspec.Struct, gc=False):
     """A relationship in which what was null has become something empty."""
 
@@ -84,12 +99,15 @@ class RelationDecoder:
     Args:
         term_key: whether the term of a relationship is its predicate's text or its predicate's synsets.
         with_ids: whether to read the ids that say which object an end is.
+        end_key: whether ends go by their synsets or by their (folded) names; names are read with ids only.
     """
 
     codes: ClassVar = {"subject": "synsets", "term": "terms", "object": "synsets"}
 
-    def __init__(self, *, term_key: TermKey = "text", with_ids: bool = False) -> None:
-        end = _KnownEnd if with_ids else _End
+    def __init__(
+        self, *, term_key: TermKey = "text", with_ids: bool = False, end_key: EndKey = "synset"
+    ) -> None:
+        end = _NamedEnd if end_key == "name" else _KnownEnd if with_ids else _End
         term = ("term", str | None, None) if term_key == "text" else ("term", Synsets, None)
         relation = msgspec.defstruct(
             "Relation",
@@ -141,15 +159,15 @@ class AttributeDecoder:
 
     Args:
         with_ids: whether to read the ids that say which object it is.
+        end_key: whether objects go by their synsets or by their (folded) names; names are read with ids only.
     """
 
     codes: ClassVar = {"object": "synsets", "term": "terms"}
 
-    def __init__(self, *, with_ids: bool = False) -> None:
-        fields: list[Any] = [("synsets", Synsets, None), ("attributes", list[str | None] | None, None)]
-        if with_ids:
-            fields += [("object_id", int | None, None), ("id", int | None, None)]
-        described = msgspec.defstruct("Described", fields, gc=False)
+    def __init__(self, *, with_ids: bool = False, end_key: EndKey = "synset") -> None:
+        end = _NamedEnd if end_key == "name" else _KnownEnd if with_ids else _End
+        fields = [("attributes", list[str | None] | None, None)]
+        described = msgspec.defstruct("Described", fields, bases=(end,), gc=False)
         self.record_type = _record_type("attributes", described, with_image=with_ids)
         self.vocabularies = {"synsets": Interner(), "terms": Interner()}
         self._with_ids = with_ids
