@@ -62,6 +62,11 @@ class ClassTable:
         return len(self.names)
 
 
+def is_synset(text: str) -> bool:
+    """Say whether a text has the form of a synset, such as "dog.n.01"."""
+    return _SYNSET.fullmatch(text) is not None
+
+
 def is_background(name: str) -> bool:
     """Say whether a name means "no object", such as `background` or `__background__`.
 
