@@ -95,14 +95,13 @@ def match_classes(
         ClassMatchError: a class is not in the graph, or two classes are one there. The message names up to
             five and what is near them.
     """
+    wanted = [_synset_of(*pair) for pair in zip(names, synsets, strict=True)]
     known = [_synset_of(*pair) for pair in zip(graph_names, graph_synsets, strict=True)]
     position_by_synset = {synset: position for position, synset in enumerate(known) if synset}
     position_by_name = {name: position for position, name in enumerate(graph_names)}
     order: list[int] = []
     missing: list[str] = []
-    for name, synset in zip(
-        names, (_synset_of(*pair) for pair in zip(names, synsets, strict=True)), strict=True
-    ):
+    for name, synset in zip(names, wanted, strict=True):
         by_name = position_by_name.get(name)
         if synset in position_by_synset:
             order.append(position_by_synset[synset])
