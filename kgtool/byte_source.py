@@ -20,6 +20,12 @@ _GZIP, _ZIP = b"\x1f\x8b", b"PK\x03\x04"
 _DAMAGE = (EOFError, zlib.error, zipfile.BadZipFile, OSError)
 
 
+def sha256_of(path: Path | str) -> str:
+    """64 hexadecimal digits over the bytes of a file as it lies on disk."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 class ByteSource:
     """Decompressed bytes of one input, read once from front to end.
 
@@ -35,7 +41,11 @@ class ByteSource:
         self.name = "stdin" if str(path) == STDIN else Path(path).name
         self.size: int | None = None
         self._file = self._open(path)
-        self._stream = self._decompressed()
+        try:
+            self._stream = self._decompressed()
+        except InputError:
+            self._close_file()
+            raise
         self._digest = hashlib.sha256()
         self._hasher = ThreadPoolExecutor(max_workers=1)
         self._hashing: Future[None] | None = None
@@ -99,8 +109,12 @@ class ByteSource:
         """Close the file; standard input stays open."""
         self.finish_hash()
         self._hasher.shutdown()
-        if self.size is not None:
+        if self._stream is not self._file:
             self._stream.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self.size is not None:
             self._file.close()
 
     def _open(self, path: Path | str) -> io.BufferedReader:

@@ -29,6 +29,7 @@ _FIRST_KEY = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:'
 _BEFORE_KEY = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(\{)[ \t\r\n]*$")
 _AFTER_KEY = re.compile(rb"[ \t\r\n]*:")
 _WINDOW = 256  # bytes before a key in which the end of the record before it is looked for
+_GOES_ON = re.compile(r'[]},:"]')  # whether there is more after a word or an escape that is wrong
 _PARSER = json.JSONDecoder()
 
 
@@ -105,6 +106,7 @@ class RecordCutter:
         """
         if self._closed:
             return None
+        self._source.finish_hash()  # the bytes of the last block may have lain here
         if self._cut != GUESS:
             return self._cut_exactly(memory, begin, size)
         block = self._cut_by_guess(memory, begin, size)
@@ -130,29 +132,26 @@ class RecordCutter:
         self._records = records
 
     def _cut_by_guess(self, memory: mmap.mmap, begin: int, size: int) -> Block | None:
-        first = begin if self.lines else begin + 1
-        fresh = first + len(self._rest)
-        if fresh > begin + size - 1:
-            return None
-        self._source.finish_hash()  # the bytes of the last block may have lain here
-        memory[first:fresh] = self._rest
+        """A block, or None where the text has no end of a record; `_rest` is all that is not cut."""
+        first, limit = (begin if self.lines else begin + 1), begin + size - 1
+        taken, kept = self._rest[: limit - first], self._rest[limit - first :]
+        fresh = last = first + len(taken)
+        memory[first:fresh] = taken
         with memoryview(memory) as whole:
-            last = fresh
-            if not self._ended:
-                last += self._source.readinto(whole[fresh : begin + size - 1])
-                self._ended = last < begin + size - 1
-            end, following = self._last_cut(memory, first, last)
+            if not kept and not self._ended:
+                last += self._source.readinto(whole[fresh:limit])
+                self._ended = last < limit
+            final = self._ended and not kept
+            end, following = self._last_cut(memory, first, last, final)
             hashed = max(fresh, end)  # a bracket may come right after it, before the thread is done
             self._source.hash(whole[fresh:hashed])
         self._source.hash(memory[hashed:last])
-        after, self._rest = memory[end:following], memory[following:last]
+        after, self._rest = memory[end:following], memory[following:last] + kept
+        self._closed = final
         if end == first:
-            self._closed = self._ended
             return None
         offset, self._offset = self._offset, self._offset + following - first
-        self._closed = self._ended
-        brackets = (not self.lines, not self._ended)
-        return self._block(memory, begin, end, offset, brackets, after)
+        return self._block(memory, begin, end, offset, (not self.lines, not final), after)
 
     def _block(
         self,
@@ -172,9 +171,9 @@ class RecordCutter:
             memory[end] = ord("]")
         return Block(memory, begin, end + (opened and closed), offset, content, after, self._cut)
 
-    def _last_cut(self, memory: mmap.mmap, first: int, last: int) -> tuple[int, int]:
+    def _last_cut(self, memory: mmap.mmap, first: int, last: int, final: bool) -> tuple[int, int]:
         """Where the last complete record ends, and where the next one starts; `first` twice if nowhere."""
-        if self._ended:
+        if final:
             end = first + len(memory[first:last].rstrip(_BLANK))
             return end, last
         if self.lines:
@@ -230,13 +229,12 @@ class RecordCutter:
                 self._check_nothing_follows(text[at + 1 :], self._offset + at + 1)
                 return first, end, at + 1
             elif text[at] != "{" or (self._after_record and not self.lines):
-                expected = "a comma or the end of the array" if self._after_record else "an object"
+                separated = self._after_record and not self.lines
+                expected = "a comma or the end of the array" if separated else "an object"
                 raise self._error(self._offset + at, f"found {text[at : at + 16]!r}", f"expected {expected}")
-            elif end > first and end - first >= most:
-                return first, end, at
             else:
                 stop = self._end_of_record(text, at)
-                if stop == 0:
+                if stop == 0 or (end > first and stop - first > most):
                     return first, end, at
                 first, end, at = (first if end > first else at), stop, stop
                 self._after_record = True
@@ -251,7 +249,7 @@ class RecordCutter:
                 return 0
             if not self._ended and error.pos >= len(text) - 1:
                 raise self._too_long(self._offset + start) from None
-            if error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated"):
+            if error.msg.startswith("Unterminated") or not _GOES_ON.search(text, error.pos):
                 raise self._cut_off(len(text)) from None
             found = f"found malformed JSON ({error.msg})"
             raise self._error(self._offset + error.pos, found, "expected a valid record") from None

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 _TASK = struct.Struct("<QQ?")
 
 
+#: What decoding raises; besides malformed JSON: bytes that are no UTF-8, huge ids, endless nesting.
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError)
+
 #: The parent, which reads, hashes and cuts, can keep no more than so many busy.
 _MOST_WORKERS = 8
 
@@ -128,11 +131,7 @@ class BlockReader:
         try:
             records = self._read_lines(data) if lines else self._read_array(data)
             columns = self._decoder.columns(records)
-        except (
-            msgspec.DecodeError,
-            OverflowError,
-            RecursionError,
-        ) as error:  # ids beyond 64 bits, deep nests
+        except _UNREADABLE as error:
             return DecodedBlock(error=str(error), fresh=self._fresh())
         finally:
             if collecting:
