@@ -18,6 +18,7 @@ COMMANDS = {
     "build-attribute": ("kgtool.cli.build", "build_attribute", "Class graph from attributes."),
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),
+    "project": ("kgtool.cli.project", "project", "A graph onto another class list, as COCO's."),
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
     "doctor": ("kgtool.cli.doctor", "doctor", "What is installed and in use, and how to get the rest."),
