@@ -1,13 +1,14 @@
 """COCO JSON, in and out: images, categories, boxes as columns, and relations between boxes.
 
-Boxes are what kgtool reads and writes; masks and captions of a file read are left out. Two extra lists carry
-relations: `rel_categories` (`id`, `name`) and `rel_annotations` (`id`, `image_id`, `subject_id`,
-`predicate_id`, `object_id`, where subject and object are annotation ids). COCO tools ignore both.
+Boxes are what kgtool reads and writes. Whatever else an annotation says (masks, attributes) is carried along
+as text where it is asked for, and left out where not. Two extra lists carry relations: `rel_categories`
+(`id`, `name`) and `rel_annotations` (`id`, `image_id`, `subject_id`, `predicate_id`, `object_id`, where
+subject and object are annotation ids). COCO tools ignore both.
 """
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -58,6 +59,8 @@ class Annotations:
         boxes_xywh_N4: left, top, width, height in pixels; integer or float.
         area_N: in square pixels; what COCO's small, medium and large go by.
         crowd_N: 1 where one box stands for a group, else 0.
+        extra_N: object array of what else each annotation says: the members of a JSON object as bytes, such
+            as b'"segmentation":{...},"occluded":true', or b"" for nothing; None where no annotation has any.
     """
 
     id_N: np.ndarray
@@ -66,13 +69,16 @@ class Annotations:
     boxes_xywh_N4: np.ndarray
     area_N: np.ndarray
     crowd_N: np.ndarray
+    extra_N: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.id_N)
 
     def take(self, rows: np.ndarray) -> "Annotations":
         """The rows of a mask or an index array."""
-        return Annotations(*(getattr(self, field.name)[rows] for field in fields(self)))
+        columns = {field.name: getattr(self, field.name) for field in fields(self)}
+        taken = {name: column[rows] for name, column in columns.items() if column is not None}
+        return Annotations(**taken)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,18 +135,24 @@ class _File(msgspec.Struct):
     rel_annotations: list[_RelAnnotation] | None = None
 
 
-def load_dataset(path: Path) -> Dataset:
+class _ExtraFile(msgspec.Struct):
+    annotations: list[dict[str, msgspec.Raw]]
+
+
+def load_dataset(path: Path, *, with_extra: bool = False) -> Dataset:
     """Read a COCO JSON file into columns, and check it.
 
     Args:
         path: a file with `images`, `annotations` and `categories`, as in COCO, LVIS, or written by kgtool.
+        with_extra: keep what else annotations say, masks above all, so that it can be written again.
 
     Raises:
         InputError: the file cannot be read, or is not COCO JSON, or has ids that are not unique
             or point nowhere; see `check_dataset`.
     """
     try:
-        file = msgspec.json.decode(path.read_bytes(), type=_File)
+        text = path.read_bytes()
+        file = msgspec.json.decode(text, type=_File)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -152,8 +164,11 @@ def load_dataset(path: Path) -> Dataset:
         relations = Relations(
             *(_column(file.rel_annotations, name) for name in _RelAnnotation.__struct_fields__)
         )
+    annotations = _columns(file)
+    if with_extra:
+        annotations = replace(annotations, extra_N=_extra(text))
     dataset = Dataset(
-        tuple(file.images), tuple(file.categories), _columns(file), tuple(file.rel_categories), relations
+        tuple(file.images), tuple(file.categories), annotations, tuple(file.rel_categories), relations
     )
     check_dataset(dataset, place=str(path))
     return dataset
@@ -171,6 +186,16 @@ def _columns(file: _File) -> Annotations:
         area_N=np.array(area, dtype=np.float64),
         crowd_N=_column(rows, "iscrowd"),
     )
+
+
+def _extra(text: bytes) -> np.ndarray:
+    rows = msgspec.json.decode(text, type=_ExtraFile).annotations
+    known = _Annotation.__struct_fields__
+    extra_N = np.empty(len(rows), dtype=object)
+    for position, row in enumerate(rows):
+        extra = {name: value for name, value in row.items() if name not in known}
+        extra_N[position] = msgspec.json.format(msgspec.json.encode(extra), indent=-1)[1:-1]
+    return extra_N
 
 
 def _column(rows: Sequence[msgspec.Struct], name: str) -> np.ndarray:
@@ -285,7 +310,20 @@ def _iter_annotations(rows: Annotations) -> Iterator[bytes]:
         rows.area_N,
         rows.crowd_N,
     )
-    return iter_rows(template, columns)
+    blocks = iter_rows(template, columns)
+    return blocks if rows.extra_N is None else _with_extra(blocks, rows.extra_N)
+
+
+def _with_extra(blocks: Iterable[bytes], extra_N: np.ndarray) -> Iterator[bytes]:
+    """Write what else each annotation says into its record, before the last brace."""
+    start = 0
+    for block in blocks:
+        records = block.removesuffix(b",\n").split(b",\n")
+        extra = extra_N[start : start + len(records)]
+        pairs = zip(records, extra, strict=True)
+        text = b",\n".join(record[:-1] + b"," + more + b"}" if more else record for record, more in pairs)
+        start += len(records)
+        yield text + b",\n" if start < len(extra_N) else text
 
 
 def _iter_relations(rows: Relations) -> Iterator[bytes]:

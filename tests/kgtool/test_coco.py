@@ -86,6 +86,52 @@ def test_saving_what_was_read_gives_the_same_bytes(tmp_path: Path) -> None:
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
+def test_what_else_annotations_say_is_carried_where_it_is_asked_for(tmp_path: Path) -> None:
+    extra_N = np.array(
+        [b'"segmentation":{"size":[48,64],"counts":"abc"},"note":"a \\n b"', b"", b'"x":[1,2]']
+    )
+    rows = changed_rows(extra_N=extra_N.astype(object))
+    save_dataset(small_dataset(annotations=rows), tmp_path / "a.json")
+    records = json.loads((tmp_path / "a.json").read_text())["annotations"]
+    assert records[0]["segmentation"] == {"size": [48, 64], "counts": "abc"}
+    assert records[0]["note"] == "a \n b"
+    assert records[0]["bbox"] == [0, 0, 10, 5]
+    assert set(records[1]) == {"id", "image_id", "category_id", "bbox", "area", "iscrowd"}
+    assert records[2]["x"] == [1, 2]
+    again = load_dataset(tmp_path / "a.json", with_extra=True)
+    assert again.annotations.extra_N is not None
+    assert again.annotations.extra_N.tolist() == extra_N.tolist()
+    assert again.annotations.take(np.array([2, 0])).extra_N.tolist() == extra_N[[2, 0]].tolist()  # type: ignore[union-attr]
+    assert load_dataset(tmp_path / "a.json").annotations.extra_N is None
+
+
+def test_extra_members_of_many_annotations_stay_with_their_own(tmp_path: Path) -> None:
+    num_rows = BLOCK_ROWS + 3
+    rows = Annotations(
+        id_N=np.arange(1, num_rows + 1),
+        image_id_N=np.full(num_rows, 7),
+        category_id_N=np.full(num_rows, 1),
+        boxes_xywh_N4=np.ones((num_rows, 4), dtype=np.int32),
+        area_N=np.ones(num_rows),
+        crowd_N=np.zeros(num_rows, dtype=np.int64),
+        extra_N=np.array([b'"again":%d' % number for number in range(1, num_rows + 1)], dtype=object),
+    )
+    save_dataset(small_dataset(annotations=rows, relations=None, rel_categories=()), tmp_path / "a.json")
+    records = json.loads((tmp_path / "a.json").read_text())["annotations"]
+    assert [record["again"] for record in records] == [record["id"] for record in records]
+
+
+def test_masks_of_a_printed_file_are_written_on_one_line(tmp_path: Path) -> None:
+    save_dataset(small_dataset(), tmp_path / "a.json")
+    document = json.loads((tmp_path / "a.json").read_text())
+    document["annotations"][0]["segmentation"] = [[1, 2, 3.5, 4, 5, 6]]
+    (tmp_path / "b.json").write_text(json.dumps(document, indent=4))
+    save_dataset(load_dataset(tmp_path / "b.json", with_extra=True), tmp_path / "c.json")
+    assert '"segmentation":[[1,2,3.5,4,5,6]]}' in (tmp_path / "c.json").read_text()
+    again = json.loads((tmp_path / "c.json").read_text())
+    assert again["annotations"] == document["annotations"]
+
+
 def test_pycocotools_reads_the_same_boxes(tmp_path: Path) -> None:
     save_dataset(small_dataset(), tmp_path / "a.json")
     coco = open_with_pycocotools(tmp_path / "a.json")
