@@ -97,7 +97,7 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
     class_N = _class_by_code(objects.synsets, table)[objects.synset_N]
     xywh_N4, clipped_N = _clip(objects.boxes_xywh_N4, widths, heights, image_N)
     status_N = np.zeros(len(image_N), dtype=np.int8)
-    status_N[(xywh_N4[:, 2:] < 1).any(axis=1)] = NO_AREA
+    status_N[(xywh_N4[:, 2] < 1) | (xywh_N4[:, 3] < 1)] = NO_AREA
     status_N[image_N < 0] = NO_IMAGE
     status_N[class_N < 0] = OTHER_CLASS
     status_N[objects.synset_N == SEVERAL] = SEVERAL_SYNSETS
@@ -112,7 +112,7 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         image_id_N=objects.image_id_N[kept],
         category_id_N=class_N[kept] + 1,
         boxes_xywh_N4=boxes,
-        area_N=boxes[:, 2] * boxes[:, 3],
+        area_N=np.multiply(boxes[:, 2], boxes[:, 3], dtype=np.result_type(boxes.dtype, np.int64)),
         crowd_N=np.zeros(len(kept), dtype=np.int8),
     )
     image_class = image_N[kept] * len(table) + class_N[kept]
@@ -138,12 +138,15 @@ def _clip(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Clip to the images: boxes (N, 4), and a mask (N,) of those that changed."""
     clipped_N4 = xywh_N4.copy()
+    changed_N = np.zeros(len(xywh_N4), dtype=bool)
     for side, sizes in enumerate((widths, heights)):
         start, length = xywh_N4[:, side], xywh_N4[:, 2 + side]
         limit = np.append(sizes, 0).astype(xywh_N4.dtype)[image_N]
         clipped_N4[:, side] = np.clip(start, 0, limit)
-        clipped_N4[:, 2 + side] -= clipped_N4[:, side] - start + np.maximum(start + length - limit, 0)
-    return clipped_N4, (clipped_N4 != xywh_N4).any(axis=1)
+        cut = clipped_N4[:, side] - start + np.maximum(start + length - limit, 0)
+        clipped_N4[:, 2 + side] -= cut
+        changed_N |= cut != 0
+    return clipped_N4, changed_N
 
 
 def _sorted_unique_rows(columns: list[np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -162,29 +162,37 @@ def read_images(path: Path) -> tuple[tuple[Image, ...], dict[str, Any]]:
     """
     urls = Vocabulary(lambda url: url)
     stream = ColumnStream(path, DecoderSpec(ImageDecoder, {}), {"urls": urls})
-    rows: list[tuple[int, ...]] = []
-    for batch in stream:
-        columns = (batch.columns[name].tolist() for name in ("image", "width", "height", "coco_id", "url"))
-        rows += zip(*columns, strict=True)
-    names = urls.names()
-    image_by_id: dict[int, Image] = {}
-    for record, (image_id, width, height, coco_id, url) in enumerate(rows):
-        image = Image(
-            image_id, _file_name(image_id, names[url]), width, height, coco_id if coco_id >= 0 else None
+    batches = [batch.columns for batch in stream]
+    columns = {
+        name: np.concatenate([batch[name] for batch in batches]) if batches else np.empty(0, dtype=np.int64)
+        for name in ("image", "width", "height", "coco_id", "url")
+    }
+    broken = np.flatnonzero((columns["image"] < 0) | (columns["width"] < 1) | (columns["height"] < 1))
+    if len(broken):
+        raise InputError(
+            f"{path}, record {broken[0]}: found no image_id, width and height; expected image_data.json"
         )
-        if image_id < 0 or width < 1 or height < 1:
-            raise InputError(
-                f"{path}, record {record}: found no image_id, width and height; expected image_data.json"
-            )
-        if image_by_id.setdefault(image_id, image) is not image and image_by_id[image_id] != image:
-            raise InputError(
-                f"{path}, record {record}: found image {image_id} again, with other values; expected it once"
-            )
+    file_names = [_file_name(url) for url in urls.names()]
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    images = [
+        Image(
+            image_id, file_names[url] or f"{image_id}.jpg", width, height, coco_id if coco_id >= 0 else None
+        )
+        for image_id, width, height, coco_id, url in rows
+    ]
+    image_by_id = {image.id: image for image in images}
+    if len(image_by_id) < len(images):
+        for record, image in enumerate(images):
+            if image != image_by_id[image.id]:
+                raise InputError(
+                    f"{path}, record {record}: found image {image.id}, which another record has with other "
+                    "values; expected it once"
+                )
     return tuple(image_by_id[image_id] for image_id in sorted(image_by_id)), _source(stream)
 
 
-def _file_name(image_id: int, url: str | None) -> str:
-    return "/".join((url or f"{image_id}.jpg").rstrip("/").split("/")[-2:])
+def _file_name(url: str | None) -> str:
+    return "/".join(url.rstrip("/").rsplit("/", 2)[-2:]) if url else ""
 
 
 def read_objects(path: Path, options: ReadOptions) -> tuple[ObjectRows, dict[str, Any]]:

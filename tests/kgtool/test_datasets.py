@@ -328,6 +328,12 @@ def test_boxes_with_fractions_keep_them(tmp_path: Path) -> None:
     assert report["objects"]["skipped"] == {"no box, or less than a pixel of it inside the image": 1}
 
 
+def test_the_area_of_a_box_in_a_huge_image_is_exact(tmp_path: Path) -> None:
+    huge = one_image({"w": 90_000, "h": 90_000}, width=100_000, height=100_000)
+    _, train = run_one(tmp_path, huge)
+    assert train["annotations"][0]["area"] == 90_000**2
+
+
 def test_an_object_without_a_box_is_counted(tmp_path: Path) -> None:
     report, train = run_one(tmp_path, one_image({"x": None}, {}))
     assert len(train["annotations"]) == 1
@@ -392,7 +398,7 @@ def test_strict_makes_the_first_dirt_an_error(
         ([{"image_id": 2, "url": "a"}], "record 0: found no image_id, width and height"),
         (
             [{"image_id": 2, "width": 5, "height": 5}, {"image_id": 2, "width": 6, "height": 5}],
-            "record 1: found image 2 again",
+            "record 0: found image 2, which another record has",
         ),
     ],
 )
