@@ -1,4 +1,4 @@
-"""From Visual Genome's annotations to a class graph: the whole path, as one function a kind of graph."""
+"""From annotations to a class graph: the whole path, as one function a kind of graph."""
 
 from contextlib import closing
 from pathlib import Path
@@ -13,6 +13,8 @@ from kgtool.errors import InputError
 from kgtool.evidence import EvidenceCounter
 from kgtool.graph import Evidence
 from kgtool.object_synsets import ObjectSynsets, read_object_synsets
+from kgtool.triple_build import build_from_triples, needs_engine
+from kgtool.triple_writing import TripleOptions
 from kgtool.visual_genome import AttributeDecoder, RelationDecoder, TermKey, first_synset, fold_text
 from kgtool.workers import DecoderSpec
 
@@ -31,16 +33,18 @@ def build_relation_graph(
     num_terms: int | None = None,
     term_key: TermKey = "text",
     recipe: str = "paper",
+    engine: str = "duckdb",
     options: ReadOptions = DEFAULTS,
     output: Output | None = None,
 ) -> Build:
-    """Build a relation graph from relationships.json of Visual Genome 1.0, 1.2 or 1.4.
+    """Build a relation graph from relationships.json of Visual Genome 1.0, 1.2 or 1.4, or from triples.
 
     Every annotation whose predicate is among the most frequent of the file, and whose two ends have exactly
     one synset each, both of classes, adds 1 from the class of its subject to the class of its object.
 
     Args:
-        relationships: plain, gzip or zip file, or "-" for standard input.
+        relationships: plain, gzip or zip file, or "-" for standard input; or triples: Parquet shards (folder,
+            file, glob or URL), CSV, TSV or JSON lines, or a COCO JSON with relations.
         classes: a class list, or a number: so many of the most frequent synsets, by objects with exactly one
             synset where `objects` is given, else by ends with exactly one.
         objects: objects.json; gives a synset to ends that have none, by image and object id.
@@ -48,6 +52,7 @@ def build_relation_graph(
             by name; 0: all. By default 200, and all for the recipe "release".
         term_key: a predicate is its text (case-folded, white space made one blank), or its first synset.
         recipe: how counts become weights: "paper" or "release" (`kgtool.weights`).
+        engine: what counts: "duckdb", "spark" or a Spark master (`kgtool.engines`); the graph is the same.
         options: how the file is read.
         output: where to write the graph; None writes nothing.
 
@@ -58,6 +63,18 @@ def build_relation_graph(
     if num_terms is None:
         num_terms = 0 if recipe == "release" else DEFAULT_TERMS
     settings = {"name": recipe, "num_terms": num_terms, "term_key": term_key}
+    if needs_engine(relationships, engine):
+        check_first("relation", recipe, output)
+        return build_from_triples(
+            "relation",
+            relationships,
+            classes=classes,
+            recipe=settings,
+            triples=TripleOptions(term_key=term_key, objects=objects),
+            options=options,
+            engine=engine,
+            output=output,
+        )
     if term_key == "text":
         annotations = Annotations(3, fold_text, "empty predicate")
     else:
@@ -78,21 +95,24 @@ def build_attribute_graph(
     objects: Path | str | None = None,
     num_terms: int = DEFAULT_TERMS,
     recipe: str = "similarity",
+    engine: str = "duckdb",
     options: ReadOptions = DEFAULTS,
     output: Output | None = None,
 ) -> Build:
-    """Build an attribute graph from attributes.json of Visual Genome 1.0, 1.2 or 1.4.
+    """Build an attribute graph from attributes.json of Visual Genome 1.0, 1.2 or 1.4, or from triples.
 
     Every mention of one of the most frequent attributes, on an object with exactly one synset which is that
     of a class, adds 1 to the class's count of the attribute.
 
     Args:
-        attributes: plain, gzip or zip file, or "-" for standard input.
+        attributes: plain, gzip or zip file, or "-" for standard input; or rows of subject and attribute as
+            Parquet shards (folder, file, glob or URL), CSV, TSV or JSON lines.
         classes: a class list, or a number: so many of the most frequent synsets, by objects with exactly one
             synset where `objects` is given, else by mentions on objects with exactly one.
         objects: objects.json; gives a synset to objects that have none, by image and object id.
         num_terms: how many attributes are selected, the most frequent over the file, ties by name; 0: all.
         recipe: how counts become weights: "similarity", "divergence" or "release" (`kgtool.weights`).
+        engine: what counts: "duckdb", "spark" or a Spark master (`kgtool.engines`); the graph is the same.
         options: how the file is read.
         output: where to write the graph; None writes nothing.
 
@@ -101,6 +121,18 @@ def build_attribute_graph(
         OutputExistsError: the output is there and is not to be overwritten.
     """
     settings = {"name": recipe, "num_terms": num_terms}
+    if needs_engine(attributes, engine):
+        check_first("attribute", recipe, output)
+        return build_from_triples(
+            "attribute",
+            attributes,
+            classes=classes,
+            recipe=settings,
+            triples=TripleOptions(kind="attribute", objects=objects),
+            options=options,
+            engine=engine,
+            output=output,
+        )
     with closing(Annotations(2, fold_text, "empty attribute")) as annotations:
         check_first("attribute", recipe, output)
         with closing(EvidenceCounter()) as counter:

@@ -16,6 +16,8 @@ from kgtool.errors import KgtoolError
 COMMANDS = {
     "build-relation": ("kgtool.cli.build", "build_relation", "Class graph from relationships."),
     "build-attribute": ("kgtool.cli.build", "build_attribute", "Class graph from attributes."),
+    "merge": ("kgtool.cli.merge", "merge", "Graphs of shards into the graph of the whole."),
+    "triples": ("kgtool.cli.triples", "triples", "Annotations as Parquet shards that any engine counts."),
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),
     "project": ("kgtool.cli.project", "project", "A graph onto another class list, as COCO's."),

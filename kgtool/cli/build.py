@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from kgtool.cli.reading import read_options
+from kgtool.cli.reading import engine_option, read_options
 
 if TYPE_CHECKING:
     from kgtool.build import Build
@@ -51,6 +51,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of both commands that change how, not what."""
     for option in reversed(
         [
+            engine_option,
             click.option(
                 "--strict",
                 is_flag=True,
@@ -71,7 +72,7 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 
 
 @click.command()
-@click.argument("relationships", type=_FILE, metavar="RELATIONSHIPS.json")
+@click.argument("source", metavar="RELATIONSHIPS.json|TRIPLES")
 @_shared_options
 @click.option(
     "--recipe",
@@ -94,13 +95,14 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
 )
 @_run_options
 def build_relation(
-    relationships: str,
+    source: str,
     spec: str,
     out: Path,
     objects: str | None,
     recipe: str,
     predicates: int | None,
     predicate_key: Literal["text", "synset"],
+    engine: str,
     strict: bool,
     workers: int | None,
     overwrite: bool,
@@ -112,6 +114,10 @@ def build_relation(
     .zip, or one record a line; - is standard input. Each annotation whose two ends have exactly one synset,
     both of classes, counts once. Whatever is skipped is counted by reason.
 
+    TRIPLES is a folder, file, glob or URL of Parquet shards (kgtool triples makes them), a .csv, .tsv or
+    .jsonl with subject, predicate and object, or a COCO JSON with relations. The same data give the same
+    graph_hash in any form, from any engine.
+
     Example: kgtool build-relation relationships.json --classes 1000 --out relation.npz
     """
     from kgtool.build import Output, build_relation_graph
@@ -119,12 +125,13 @@ def build_relation(
 
     with read_options(strict, workers) as options:
         build = build_relation_graph(
-            relationships,
+            source,
             classes=parse_class_spec(spec),
             objects=objects,
             num_terms=predicates,
             term_key=predicate_key,
             recipe=recipe,
+            engine=engine,
             options=options,
             output=Output(out, overwrite),
         )
@@ -132,7 +139,7 @@ def build_relation(
 
 
 @click.command()
-@click.argument("attributes", type=_FILE, metavar="ATTRIBUTES.json")
+@click.argument("source", metavar="ATTRIBUTES.json|TRIPLES")
 @_shared_options
 @click.option(
     "--recipe",
@@ -151,12 +158,13 @@ def build_relation(
 )
 @_run_options
 def build_attribute(
-    attributes: str,
+    source: str,
     spec: str,
     out: Path,
     objects: str | None,
     recipe: str,
     num_attributes: int,
+    engine: str,
     strict: bool,
     workers: int | None,
     overwrite: bool,
@@ -168,6 +176,9 @@ def build_attribute(
     or one record a line; - is standard input. Classes are compared by the Jensen-Shannon divergence between
     their distributions over the most frequent attributes, which are stored beside the graph.
 
+    TRIPLES is a folder, file, glob or URL of Parquet shards (kgtool triples --kind attribute makes them), or
+    a .csv, .tsv or .jsonl, with subject and attribute.
+
     Example: kgtool build-attribute attributes.json --classes 1000 --out attribute.npz
     """
     from kgtool.build import Output, build_attribute_graph
@@ -175,11 +186,12 @@ def build_attribute(
 
     with read_options(strict, workers) as options:
         build = build_attribute_graph(
-            attributes,
+            source,
             classes=parse_class_spec(spec),
             objects=objects,
             num_terms=num_attributes,
             recipe=recipe,
+            engine=engine,
             options=options,
             output=Output(out, overwrite),
         )

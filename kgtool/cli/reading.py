@@ -5,8 +5,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+import click
+
 if TYPE_CHECKING:
     from kgtool.annotations import ReadOptions
+
+
+engine_option = click.option(
+    "--engine",
+    default="duckdb",
+    show_default=True,
+    metavar="ENGINE",
+    help="What counts: duckdb; spark (a running session, else this machine); or spark://HOST:PORT.",
+)
 
 
 @contextmanager

@@ -1,0 +1,118 @@
+"""Class graphs from triples: shards wherever they lie, counted by DuckDB or Spark."""
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kgtool.annotations import NOT_IN_LIST, ReadOptions
+from kgtool.build_result import Build, Output, finish_build, graph_from_evidence
+from kgtool.classes import ClassTable
+from kgtool.engines import open_engine
+from kgtool.errors import InputError
+from kgtool.triple_counts import TripleCounts
+from kgtool.triple_writing import TripleOptions, holds_triples, write_shards
+from kgtool.triples import Shards, find_shards, is_parquet_place
+
+
+def needs_engine(source: Path | str, engine: str) -> bool:
+    """Whether a source is triples already, or must become triples for another engine than DuckDB."""
+    return engine != "duckdb" or is_parquet_place(source) or holds_triples(source)
+
+
+def build_from_triples(
+    kind: str,
+    source: Path | str,
+    *,
+    classes: int | ClassTable,
+    recipe: Mapping[str, Any],
+    triples: TripleOptions,
+    options: ReadOptions,
+    engine: str,
+    output: Output | None,
+) -> Build:
+    """Build a graph from triples; the graph_hash is the same from every engine, form and order of shards.
+
+    Args:
+        kind: of the graph: "relation", "attribute" or "cooccurrence".
+        source: Parquet shards (folder, file, glob or URL), or anything `write_triples` takes.
+        classes: a class list, or a number: so many of the most frequent ends.
+        recipe: for the header; `name` and `num_terms` decide the weights.
+        triples: what the rows of a source that is no Parquet are made of.
+        options: how the source is read; `num_workers` is also how many threads DuckDB has.
+        engine: as `open_engine` takes it.
+        output: where to write the graph; None writes nothing.
+
+    Raises:
+        InputError: the source is not what it should be; with `options.strict`, dirt.
+        MissingResourceError: the engine is not installed.
+    """
+    with (
+        open_engine(engine, num_threads=options.num_workers) as opened,
+        _shards(source, triples, options) as shards,
+    ):
+        _check_term_key(source, shards, triples)
+        counts = TripleCounts(shards, opened, triples.kind)
+        table, messages = counts.choose_classes(classes)
+        evidence = counts.evidence(table)
+    if options.strict:
+        _check_clean(source, counts.skipped)
+    found = {"annotations": counts.num_read, "skipped": counts.skipped}
+    graph = graph_from_evidence(
+        kind,
+        recipe,
+        table,
+        evidence,
+        dataset="triples" if shards.header is None else shards.header.dataset,
+        sources=_sources(source, shards, found),
+    )
+    return finish_build(
+        graph, annotations=counts.num_read, skipped=counts.skipped, messages=messages, output=output
+    )
+
+
+@contextmanager
+def _shards(source: Path | str, triples: TripleOptions, options: ReadOptions) -> Iterator[Shards]:
+    """The shards of a source; what is not Parquet is written as shards first, for as long as it takes."""
+    if is_parquet_place(source):
+        if triples.objects is not None:
+            raise InputError(f"{source}: found triples; expected no --objects: give it to kgtool triples")
+        yield find_shards(str(source), kind=triples.kind)
+        return
+    with tempfile.TemporaryDirectory(prefix="kgtool-triples-") as folder:
+        write_shards(source, Path(folder), triples=triples, options=options)
+        yield find_shards(folder, kind=triples.kind)
+
+
+def _check_term_key(source: Path | str, shards: Shards, triples: TripleOptions) -> None:
+    found = "text" if shards.header is None else shards.header.term_key
+    if triples.kind == "relation" and found != triples.term_key:
+        raise InputError(
+            f"{source}: found predicates by {found}; expected by {triples.term_key}; "
+            f"give --predicate-key {found}, or make triples with --predicate-key {triples.term_key}"
+        )
+
+
+def _check_clean(source: Path | str, skipped: Mapping[str, int]) -> None:
+    for reason, number in skipped.items():
+        if number and reason != NOT_IN_LIST:
+            raise InputError(
+                f"{source}: found {number} triples to skip ({reason}); expected none with --strict; "
+                "correct them, or leave --strict out to skip and count them"
+            )
+
+
+def _sources(source: Path | str, shards: Shards, found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """For the header: the file that was read, or the shards and what those were made from."""
+    if not is_parquet_place(source):
+        return [{**shards.sources[0], **found}, *shards.sources[1:]]
+    made_from = json.dumps(shards.sources, sort_keys=True)
+    entry = {
+        "name": str(source).rstrip("/").rpartition("/")[2],
+        "sha256": hashlib.sha256(made_from.encode()).hexdigest(),
+        "made_from": list(shards.sources),
+    }
+    return [{**entry, **found}]
