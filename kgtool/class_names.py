@@ -5,8 +5,9 @@ its makers, ade with names alone. A user's list is a file; its columns are those
 """
 
 import csv
+import io
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,15 +94,23 @@ def _from_file(path: Path) -> list[ClassName]:
     if path.suffix.lower() == ".parquet":
         return _from_parquet(path)
     text = _text(path)
-    if path.suffix.lower() == ".csv":
-        return _from_csv(text)
     if text.lstrip()[:1] in ("{", "["):
         entries = _json_entries(text)
         if entries is not None:
             found = [_from_json(entry, position) for position, entry in enumerate(entries, start=1)]
             return [name for name in found if re.search(r"\w", name.name)]
-    table = parse_class_spec(str(path))
-    assert isinstance(table, ClassTable)  # a path is never a number
+    elif path.suffix.lower() == ".csv" and text.strip():
+        return _from_csv(text)
+    return _from_class_list(path.absolute())
+
+
+def _from_class_list(path: Path) -> list[ClassName]:
+    """What `--classes` takes; the path is absolute, so that it cannot be taken for a number."""
+    try:
+        table = parse_class_spec(str(path))
+    except InputError as error:
+        raise InputError(str(error).removeprefix(f"{path}: ")) from None
+    assert isinstance(table, ClassTable)
     return [_given(name, synset=synset) for name, synset in zip(table.names, table.synsets, strict=True)]
 
 
@@ -115,21 +124,30 @@ def _text(path: Path) -> str:
 
 
 def _from_csv(text: str) -> list[ClassName]:
-    rows = csv.DictReader(text.splitlines(), strict=True)
-    columns = [column.strip().casefold() for column in rows.fieldnames or []]
-    if "name" not in columns:
-        raise InputError(f"line 1: found the columns {', '.join(columns)}; expected name among them")
-    rows.fieldnames = columns
+    rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     try:
-        return _from_rows(rows, known_by="given")
+        columns = [column.strip().casefold() for column in rows.fieldnames or []]
+        if "name" not in columns:
+            raise InputError(f"line 1: found the columns {', '.join(columns)}; expected name among them")
+        rows.fieldnames = columns
+        return _from_rows(_whole(rows), known_by="given")
     except csv.Error as error:
         raise InputError(f"line {rows.line_num}: {error}; expected CSV") from None
+
+
+def _whole(rows: "csv.DictReader[str]") -> Iterator[dict[str, Any]]:
+    for row in rows:
+        if None in row:
+            raise InputError(
+                f"line {rows.line_num}: found more cells than columns; put a name with a comma in quotes"
+            )
+        yield row
 
 
 def _from_rows(rows: Iterable[Mapping[str, Any]], known_by: str) -> list[ClassName]:
     names = []
     for row in rows:
-        value = {key: str(text or "").strip() for key, text in row.items() if key}
+        value = {key: str(text or "").strip() for key, text in row.items()}
         synset = value.get("synset", "")
         vg = value.get("vg_synset")
         names.append(
@@ -167,7 +185,7 @@ def _json_entries(text: str) -> list[Any] | None:
     """Categories of a COCO JSON, or the entries of a JSON list; None for other JSON."""
     try:
         document = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"not valid JSON ({error}); expected a class list") from None
     entries = document.get("categories") if isinstance(document, dict) else document
     return entries if isinstance(entries, list) else None
@@ -179,9 +197,11 @@ def _from_json(entry: Any, position: int) -> ClassName:
     if not isinstance(entry, dict) or not isinstance(entry.get("name"), str):
         raise InputError(f'class {position}: found no "name"; expected a name, or an object with a name')
     synonyms = entry.get("synonyms")
+    if not isinstance(synonyms, list):
+        synonyms = []
     return _given(
         entry["name"].strip(),
-        aliases=tuple(str(other) for other in synonyms if other != entry["name"]) if synonyms else (),
+        aliases=tuple(str(other) for other in synonyms if other != entry["name"]),
         context=str(entry.get("supercategory") or ""),
         synset=str(entry.get("synset") or ""),
     )

@@ -185,7 +185,7 @@ def _from_json(data: bytes) -> ClassTable:
             return _table(_category(entry, position) for position, entry in enumerate(document, start=1))
         if "images" not in document:
             return _from_mapping({name: msgspec.json.decode(value) for name, value in document.items()})
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"found JSON that is no class list ({error}); expected {_KINDS}") from None
     raise InputError(f'found JSON without a "categories" list; expected {_KINDS}')
 

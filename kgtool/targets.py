@@ -1,6 +1,8 @@
 """What class names are mapped onto: the synsets of a class list or of a graph, with the boxes behind each."""
 
 import csv
+import io
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,22 +42,21 @@ def load_target(path: Path) -> Target:
     """
     if path.suffix in (".npz", ".parquet"):
         return graph_target(load_graph(path))
-    table = parse_class_spec(str(path))
-    if not isinstance(table, ClassTable):
+    if not path.is_file():
         raise InputError(
-            f"--onto: found the number {table}; expected a file of classes with synsets, or a graph"
+            f"--onto: found {path}, which is not a file; expected a graph, or classes with synsets"
         )
+    table = parse_class_spec(str(path.absolute()))
+    assert isinstance(table, ClassTable)  # an absolute path is never a number
     synsets = [synset for synset in table.synsets if synset]
     if not synsets:
         raise InputError(
             f"{path}: found no synset; expected a class list whose classes have synsets such as dog.n.01"
         )
-    counts = None
-    if path.suffix.lower() == ".csv":
-        counts = _counts_of_csv(path)
-    elif path.suffix.lower() == ".json":
-        counts = _counts_of_json(path)
-    return Target(frozenset(synsets), counts)
+    try:
+        return Target(frozenset(synsets), _read_counts(path))
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None
 
 
 def graph_target(graph: ClassGraph) -> Target:
@@ -69,29 +70,45 @@ def graph_target(graph: ClassGraph) -> Target:
     return Target(frozenset(synset for synset in graph.synsets if synset), counts)
 
 
-def _counts_of_csv(path: Path) -> dict[str, int] | None:
-    rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
-    columns = [column for column in rows[0] if column and column.strip().endswith("instance_count")]
+def _read_counts(path: Path) -> dict[str, int] | None:
+    """Boxes of each synset, where the file says or shows them; it has been read as a class list before."""
+    data = path.read_bytes().removeprefix(b"\xef\xbb\xbf").strip()
+    if path.suffix.lower() == ".json" or data[:1] in (b"{", b"["):
+        try:
+            return _counts_of_json(msgspec.json.decode(data))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise InputError(f"not valid JSON ({error}); expected a class list, or a COCO JSON") from None
+    return _counts_of_csv(data.decode()) if path.suffix.lower() == ".csv" else None
+
+
+def _counts_of_csv(text: str) -> dict[str, int] | None:
+    rows = csv.DictReader(io.StringIO(text, newline=""))
+    rows.fieldnames = [column.strip().casefold() for column in rows.fieldnames or []]
+    columns = [column for column in rows.fieldnames if column.endswith("instance_count")]
     if not columns:
         return None
-    try:
-        return {str(row["synset"]).strip(): sum(int(row[column] or 0) for column in columns) for row in rows}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: {error} in {' or '.join(columns)}; expected whole numbers") from None
+    counts: dict[str, int] = {}
+    for row in rows:
+        try:
+            counts[(row["synset"] or "").strip()] = sum(int(row[column] or 0) for column in columns)
+        except ValueError as error:
+            raise InputError(f"line {rows.line_num}: {error}; expected whole numbers of boxes") from None
+    return counts
 
 
-def _counts_of_json(path: Path) -> dict[str, int] | None:
-    document: Any = msgspec.json.decode(path.read_bytes())
+def _counts_of_json(document: Any) -> dict[str, int] | None:
     categories = document.get("categories") if isinstance(document, dict) else document
     if not isinstance(categories, list):
         return None
     if all(isinstance(category.get("instance_count"), int) for category in categories):
-        return {category.get("synset", ""): category["instance_count"] for category in categories}
+        return {category.get("synset") or "": category["instance_count"] for category in categories}
     boxes = document.get("annotations") if isinstance(document, dict) else None
     if not isinstance(boxes, list):
         return None
-    count_by_id: dict[Any, int] = {}
-    for box in boxes:
-        if isinstance(box, dict):
-            count_by_id[box.get("category_id")] = count_by_id.get(box.get("category_id"), 0) + 1
-    return {category.get("synset", ""): count_by_id.get(category.get("id"), 0) for category in categories}
+    ids = [box["category_id"] for box in boxes if isinstance(box, dict) and "category_id" in box]
+    count_by_id: Counter[int | None] = Counter(value for value in ids if isinstance(value, int))
+    return {category.get("synset") or "": count_by_id[_whole(category.get("id"))] for category in categories}
+
+
+def _whole(value: Any) -> int | None:
+    return value if isinstance(value, int) else None

@@ -298,7 +298,7 @@ def test_a_target_without_synsets_is_one_clear_line(tmp_path: Path) -> None:
     path.write_text("dog\ncat\n")
     with pytest.raises(InputError, match="found no synset; expected a class list whose classes have synsets"):
         load_target(path)
-    with pytest.raises(InputError, match="found the number 7"):
+    with pytest.raises(InputError, match="--onto: found 7, which is not a file; expected a graph"):
         load_target(Path("7"))
 
 
@@ -332,6 +332,11 @@ def test_names_come_from_every_kind_of_file(tmp_path: Path) -> None:
         ("a.csv", "name\ncat\ncat\n", "class 2: found 'cat' again, after class 1"),
         ("a.csv", "title\ncat\n", "found the columns title; expected name among them"),
         ("a.csv", "name\n", "found no class"),
+        ("a.csv", '"name\ncat', "unexpected end of data; expected CSV"),
+        ("a.csv", "name,synset\nad, advert,ad.n.01\n", "line 2: found more cells than columns"),
+        ("a.csv", "name,synset\n,ad.n.01\n", "class 1: found an empty name"),
+        ("7", "", "found an empty file"),
+        ("a.json", '{"a": 5}', "a.json: class 'a': found 5"),
         ("a.json", "[{}]", 'class 1: found no "name"'),
         ("a.json", "[", "not valid JSON"),
         ("a.parquet", "PAR1", "cannot be read as Parquet"),
