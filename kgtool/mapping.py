@@ -25,7 +25,7 @@ DEFAULT_STEPS = 2
 _SAME_WORD, _EACH_STEP = 0.8, 0.8
 #: Below this an answer is worth a look.
 DOUBTFUL = 0.5
-_NUM_ALTERNATIVES = 4
+_NUM_ALTERNATIVES, _SMALLEST_SHARE = 4, 0.01
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,9 @@ def _map_class(
         confidence=confidence * factor,
         boxes=boxes,
         alternatives=tuple(
-            f"{guess.synset} {guess.confidence:.2f}" for guess in guesses if guess.synset != synset
+            f"{guess.synset} {guess.confidence:.2f}"
+            for guess in guesses
+            if guess.synset != synset and guess.confidence >= _SMALLEST_SHARE
         )[:_NUM_ALTERNATIVES],
         reason=reason,
     )

@@ -108,7 +108,8 @@ def _summary(rows: Sequence["MappedClass"], onto: bool, out: Path | None) -> dic
 def _print(summary: dict[str, Any]) -> None:
     click.echo(f"{summary['mapped']} of {summary['classes']} classes mapped: {summary['out']}")
     for title, counts in (("Found by", summary["methods"]), ("Boxes found by", summary["vg_methods"])):
-        click.echo(f"{title}: {', '.join(f'{method} {count}' for method, count in counts.items())}")
+        if set(counts) != {"none"}:
+            click.echo(f"{title}: {', '.join(f'{method} {count}' for method, count in counts.items())}")
     for title, names, most in (
         ("Unmapped", summary["unmapped"], len(summary["unmapped"])),
         ("Worth a look (confidence below 0.5)", summary["doubtful"], _SHOWN),
