@@ -3,7 +3,7 @@
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -14,13 +14,13 @@ from kgtool.classes import ClassTable
 from kgtool.engines import open_engine
 from kgtool.errors import InputError
 from kgtool.triple_counts import TripleCounts
-from kgtool.triple_writing import TripleOptions, holds_triples, write_shards
+from kgtool.triple_writing import TripleOptions, TripleSource, form_of, triple_source, write_shards
 from kgtool.triples import Shards, find_shards, is_parquet_place
 
 
 def needs_engine(source: Path | str, engine: str) -> bool:
     """Whether a source is triples already, or must become triples for another engine than DuckDB."""
-    return engine != "duckdb" or is_parquet_place(source) or holds_triples(source)
+    return engine != "duckdb" or is_parquet_place(source) or form_of(source) != "visual genome"
 
 
 def build_from_triples(
@@ -50,28 +50,66 @@ def build_from_triples(
         InputError: the source is not what it should be; with `options.strict`, dirt.
         MissingResourceError: the engine is not installed.
     """
-    with (
-        open_engine(engine, num_threads=options.num_workers) as opened,
-        _shards(source, triples, options) as shards,
-    ):
+    with _shards(source, triples, options) as shards:
         _check_term_key(source, shards, triples)
-        counts = TripleCounts(shards, opened, triples.kind)
+        sources = _sources(source, shards)
+        return build_from_shards(
+            kind,
+            shards,
+            classes=classes,
+            recipe=recipe,
+            sources=sources,
+            options=options,
+            engine=engine,
+            output=output,
+        )
+
+
+def build_from_shards(
+    kind: str,
+    shards: Shards,
+    *,
+    classes: int | ClassTable,
+    recipe: Mapping[str, Any],
+    sources: Sequence[Mapping[str, Any]],
+    options: ReadOptions,
+    engine: str,
+    output: Output | None,
+) -> Build:
+    """Count shards and make their graph; as `build_from_triples`.
+
+    Args:
+        kind: of the graph.
+        shards: what to count.
+        classes: a class list, or a number.
+        recipe: for the header.
+        sources: for the header; what was counted is added to the first.
+        options: threads, and whether dirt is an error.
+        engine: as `open_engine` takes it.
+        output: where to write the graph; None writes nothing.
+    """
+    with open_engine(engine, num_threads=options.num_workers) as opened:
+        counts = TripleCounts(shards, opened, "attribute" if kind == "attribute" else "relation")
         table, messages = counts.choose_classes(classes)
         evidence = counts.evidence(table)
     if options.strict:
-        _check_clean(source, counts.skipped)
+        _check_clean(str(sources[0]["name"]), counts.skipped)
     found = {"annotations": counts.num_read, "skipped": counts.skipped}
+    dataset = "triples" if shards.header is None else shards.header.dataset
     graph = graph_from_evidence(
-        kind,
-        recipe,
-        table,
-        evidence,
-        dataset="triples" if shards.header is None else shards.header.dataset,
-        sources=_sources(source, shards, found),
+        kind, recipe, table, evidence, dataset=dataset, sources=[{**sources[0], **found}, *sources[1:]]
     )
     return finish_build(
         graph, annotations=counts.num_read, skipped=counts.skipped, messages=messages, output=output
     )
+
+
+@contextmanager
+def temporary_shards(tables: TripleSource, *, kind: str = "relation") -> Iterator[Shards]:
+    """Shards of some tables, for as long as they are needed."""
+    with tempfile.TemporaryDirectory(prefix="kgtool-triples-") as folder:
+        write_shards(tables, Path(folder), kind=kind)
+        yield find_shards(folder, kind=kind)
 
 
 @contextmanager
@@ -82,9 +120,8 @@ def _shards(source: Path | str, triples: TripleOptions, options: ReadOptions) ->
             raise InputError(f"{source}: found triples; expected no --objects: give it to kgtool triples")
         yield find_shards(str(source), kind=triples.kind)
         return
-    with tempfile.TemporaryDirectory(prefix="kgtool-triples-") as folder:
-        write_shards(source, Path(folder), triples=triples, options=options)
-        yield find_shards(folder, kind=triples.kind)
+    with temporary_shards(triple_source(source, triples, options), kind=triples.kind) as shards:
+        yield shards
 
 
 def _check_term_key(source: Path | str, shards: Shards, triples: TripleOptions) -> None:
@@ -96,7 +133,7 @@ def _check_term_key(source: Path | str, shards: Shards, triples: TripleOptions) 
         )
 
 
-def _check_clean(source: Path | str, skipped: Mapping[str, int]) -> None:
+def _check_clean(source: str, skipped: Mapping[str, int]) -> None:
     for reason, number in skipped.items():
         if number and reason != NOT_IN_LIST:
             raise InputError(
@@ -105,14 +142,15 @@ def _check_clean(source: Path | str, skipped: Mapping[str, int]) -> None:
             )
 
 
-def _sources(source: Path | str, shards: Shards, found: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _sources(source: Path | str, shards: Shards) -> Sequence[Mapping[str, Any]]:
     """For the header: the file that was read, or the shards and what those were made from."""
     if not is_parquet_place(source):
-        return [{**shards.sources[0], **found}, *shards.sources[1:]]
+        return shards.sources
     made_from = json.dumps(shards.sources, sort_keys=True)
-    entry = {
-        "name": str(source).rstrip("/").rpartition("/")[2],
-        "sha256": hashlib.sha256(made_from.encode()).hexdigest(),
-        "made_from": list(shards.sources),
-    }
-    return [{**entry, **found}]
+    return [
+        {
+            "name": str(source).rstrip("/").rpartition("/")[2],
+            "sha256": hashlib.sha256(made_from.encode()).hexdigest(),
+            "made_from": list(shards.sources),
+        }
+    ]

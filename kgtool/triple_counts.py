@@ -54,7 +54,7 @@ class TripleCounts:
         Args:
             classes: a list, or a number: so many of the most frequent ends, ties by name.
         """
-        if isinstance(classes, ClassTable) and (self._ends == "name" or all(classes.synsets)):
+        if isinstance(classes, ClassTable) and (self._ends in ("name", "class") or all(classes.synsets)):
             return classes, []
         count_by_end = self._count_by_end()
         if isinstance(classes, int):
@@ -125,7 +125,8 @@ class TripleCounts:
         """
         pairs: dict[str, int] = {}
         for place, (name, synset) in enumerate(zip(table.names, table.synsets, strict=True)):
-            found = {"synset": [synset], "name": [fold_text(name)]}.get(self._ends or "", [synset, name])
+            by_ends = {"synset": [synset], "name": [fold_text(name)], "class": [name]}
+            found = by_ends.get(self._ends or "", [synset, name])
             for text in filter(None, found):
                 if pairs.setdefault(text, place) != place:
                     raise InputError(

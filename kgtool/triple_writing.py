@@ -64,17 +64,21 @@ class TripleReport:
     sources: tuple[dict[str, Any], ...]
 
 
-class _TripleSource(Protocol):
-    """Something to iterate once: tables of rows; its attributes are final after that."""
+class TripleSource(Protocol):
+    """Something to iterate once: tables of rows. Its attributes are final after that.
+
+    Attributes:
+        ends, term_key, dataset, sources: as in `kgtool.triples.ShardHeader`.
+    """
 
     sources: list[dict[str, Any]]
 
     @property
-    def ends(self) -> str: ...
+    def ends(self) -> str: ...  # noqa: D102
     @property
-    def term_key(self) -> str: ...
+    def term_key(self) -> str: ...  # noqa: D102
     @property
-    def dataset(self) -> str: ...
+    def dataset(self) -> str: ...  # noqa: D102
     def __iter__(self) -> Iterator["pa.Table"]: ...
 
 
@@ -105,29 +109,31 @@ def write_triples(
         OutputExistsError: the folder is there and is not empty.
     """
     with atomic_folder(folder, overwrite=overwrite) as part:
-        return write_shards(source, part, triples=triples, options=options, shard_rows=shard_rows)
+        tables = triple_source(source, triples, options)
+        return write_shards(tables, part, kind=triples.kind, shard_rows=shard_rows)
 
 
 def write_shards(
-    source: Path | str,
-    folder: Path,
-    *,
-    triples: TripleOptions,
-    options: ReadOptions,
-    shard_rows: int = SHARD_ROWS,
+    tables: TripleSource, folder: Path, *, kind: str, shard_rows: int = SHARD_ROWS
 ) -> TripleReport:
-    """As `write_triples`, but straight into a folder that is there."""
+    """Write tables of rows as shards into a folder that is there.
+
+    Args:
+        tables: what to write.
+        folder: where to; empty.
+        kind: "relation" or "attribute".
+        shard_rows: rows of a shard.
+    """
     import pyarrow.compute as pc
 
-    tables = _triple_source(source, triples, options)
-    without = dict.fromkeys(COLUMNS[triples.kind], 0)
+    without = dict.fromkeys(COLUMNS[kind], 0)
     with closing(ShardWriter(folder, shard_rows=shard_rows)) as writer:
         for table in tables:
             for name in without:
                 without[name] += pc.sum(table[name].is_null()).as_py() or 0
             writer.add(table)
         shards = writer.finish(
-            kind=triples.kind,
+            kind=kind,
             ends=tables.ends,
             term_key=tables.term_key,
             dataset=tables.dataset,
@@ -136,8 +142,13 @@ def write_shards(
     return TripleReport(writer.rows, shards, without, tuple(tables.sources))
 
 
-def _triple_source(source: Path | str, triples: TripleOptions, options: ReadOptions) -> _TripleSource:
-    form = _form_of(source)
+def triple_source(source: Path | str, triples: TripleOptions, options: ReadOptions) -> TripleSource:
+    """What gives out the rows of a file, by what the file holds.
+
+    Raises:
+        InputError: it cannot be read, or an option asks for what only Visual Genome's JSON has.
+    """
+    form = form_of(source)
     if form == "visual genome":
         return VisualGenomeTriples(
             source,
@@ -157,13 +168,15 @@ def _triple_source(source: Path | str, triples: TripleOptions, options: ReadOpti
     return TextTriples(source, SEPARATORS[_suffix(source)], triples.kind)
 
 
-def holds_triples(source: Path | str) -> bool:
-    """Whether a file holds triples in text or as a COCO JSON's relations, and not Visual Genome's records."""
-    return _form_of(source) != "visual genome"
+def form_of(source: Path | str) -> str:
+    """What a file holds, by its suffix or its first bytes.
 
+    Returns:
+        "triples as text", "COCO JSON", or "visual genome" for anything else.
 
-def _form_of(source: Path | str) -> str:
-    """What a file holds, by its suffix or its first bytes: triples as text, COCO JSON, or Visual Genome."""
+    Raises:
+        InputError: it cannot be read.
+    """
     if str(source) == STDIN:
         return "visual genome"
     separator = SEPARATORS.get(_suffix(source))

@@ -38,7 +38,8 @@ class ShardHeader(msgspec.Struct, frozen=True):
         format: `FORMAT`.
         version: `VERSION`; the major number must agree.
         kind: "relation" or "attribute".
-        ends: what subjects and objects are: "synset", "name" (folded) or "text" (either, as it is).
+        ends: what subjects and objects are: "synset", "name" (folded), "class" (a class's name as it is), or
+            "text" (a class's name or its synset).
         term_key: what predicates are: "text" or "synset".
         dataset: what was read, for people.
         shard: number of this shard, from 0.

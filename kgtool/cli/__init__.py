@@ -16,6 +16,11 @@ from kgtool.errors import KgtoolError
 COMMANDS = {
     "build-relation": ("kgtool.cli.build", "build_relation", "Class graph from relationships."),
     "build-attribute": ("kgtool.cli.build", "build_attribute", "Class graph from attributes."),
+    "build-cooccurrence": (
+        "kgtool.cli.cooccurrence",
+        "build_cooccurrence",
+        "Class graph from your own boxes.",
+    ),
     "merge": ("kgtool.cli.merge", "merge", "Graphs of shards into the graph of the whole."),
     "triples": ("kgtool.cli.triples", "triples", "Annotations as Parquet shards that any engine counts."),
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
