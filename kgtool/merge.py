@@ -50,9 +50,9 @@ def merge_graphs(graphs: Sequence[ClassGraph], *, names: Sequence[str] = ()) -> 
     first = graphs[0]
     for name, graph in zip(names, graphs, strict=True):
         _check_alike(name, graph, names[0], first)
+    ordered = [_in_order_of(first, graph, name) for name, graph in zip(names, graphs, strict=True)]
     sources = [graph.header["sources"] for graph in graphs]
     _check_distinct(names, sources)
-    ordered = [_in_order_of(first, graph, name) for name, graph in zip(names, graphs, strict=True)]
     return graph_from_evidence(
         first.kind,
         first.header["recipe"],
