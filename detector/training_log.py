@@ -74,16 +74,16 @@ class TrainingLog:
         total = sum(losses.values())
         record = {"step": step, "epoch": (step - 1) // self._steps_per_epoch + 1, "lr": lr, "loss": total}
         self.write({**record, "losses": losses, **diagnostics, "seconds": round(self.seconds, 3)})
-        parts = "  ".join(f"{name.removeprefix('loss_')} {value:.3f}" for name, value in losses.items())
-        text = f"epoch {record['epoch']}/{self._epochs}  loss {total:.3f}  {parts}"
+        text = f"epoch {record['epoch']}/{self._epochs}  loss {total:.3f}"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=step, text=text)
             return
         now = time.monotonic()
         if step % self._steps_per_epoch == 0 or now - self._last_line > PLAIN_LINE_EVERY_S:
             self._last_line = now
+            parts = "  ".join(f"{name} {value:.3f}" for name, value in losses.items())
             total_steps = self._epochs * self._steps_per_epoch
-            self._show(f"step {step}/{total_steps}  {text}  lr {lr:.2g}  {self.seconds:.0f} s")
+            self._show(f"step {step}/{total_steps}  {text}  {parts}  lr {lr:.2g}  {self.seconds:.0f} s")
 
     def _show(self, text: str) -> None:
         if self._quiet:
