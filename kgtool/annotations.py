@@ -199,13 +199,13 @@ def relation_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Cod
         batch: decoded with ids where `objects` is given.
         objects: gives a synset to ends without one.
     """
-    columns, ends = batch.columns, batch.columns["ends"]
+    columns, rows = batch.columns, batch.columns["rows"]
     subject, object_ = columns["subject"], columns["object"]
     if objects is not None:
-        image = np.repeat(columns["image"], np.diff(ends, prepend=0))
+        image = np.repeat(columns["image"], rows)
         subject = _looked_up(subject, image, columns["subject_id"], objects)
         object_ = _looked_up(object_, image, columns["object_id"], objects)
-    return [subject, columns["term"], object_], ends
+    return [subject, columns["term"], object_], np.cumsum(rows)
 
 
 def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Codes], npt.NDArray[Any]]:
@@ -215,13 +215,13 @@ def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Co
         batch: decoded with ids where `objects` is given.
         objects: gives a synset to objects without one.
     """
-    columns, ends = batch.columns, batch.columns["ends"]
+    columns, rows = batch.columns, batch.columns["rows"]
     synset, mentions = columns["object"], columns["mentions"]
     if objects is not None:
-        image = np.repeat(columns["image"], np.diff(ends, prepend=0))
+        image = np.repeat(columns["image"], rows)
         synset = _looked_up(synset, image, columns["object_id"], objects)
     mentions_before = np.concatenate([[0], np.cumsum(mentions)])
-    return [np.repeat(synset, mentions), columns["term"]], mentions_before[ends]
+    return [np.repeat(synset, mentions), columns["term"]], mentions_before[np.cumsum(rows)]
 
 
 def _looked_up(

@@ -63,8 +63,8 @@ def build_relation_graph(
     if num_terms is None:
         num_terms = 0 if recipe == "release" else DEFAULT_TERMS
     settings = {"name": recipe, "num_terms": num_terms, "term_key": term_key}
+    check_first("relation", recipe, output)
     if needs_engine(relationships, engine):
-        check_first("relation", recipe, output)
         return build_from_triples(
             "relation",
             relationships,
@@ -79,13 +79,11 @@ def build_relation_graph(
         annotations = Annotations(3, fold_text, "empty predicate")
     else:
         annotations = Annotations(3, first_synset, "predicate without synset")
-    with closing(annotations):
-        check_first("relation", recipe, output)
-        with closing(EvidenceCounter()) as counter:
-            known = _read_objects(objects, annotations, options)
-            spec = DecoderSpec(RelationDecoder, {"term_key": term_key, "with_ids": known is not None})
-            annotations.read(relationships, spec, lambda batch: relation_rows(batch, known), options)
-            return _finished("relation", settings, annotations, classes, known, counter, output)
+    with closing(annotations), closing(EvidenceCounter()) as counter:
+        known = _read_objects(objects, annotations, options)
+        spec = DecoderSpec(RelationDecoder, {"term_key": term_key, "with_ids": known is not None})
+        annotations.read(relationships, spec, lambda batch: relation_rows(batch, known), options)
+        return _finished("relation", settings, annotations, classes, known, counter, output)
 
 
 def build_attribute_graph(
@@ -121,8 +119,8 @@ def build_attribute_graph(
         OutputExistsError: the output is there and is not to be overwritten.
     """
     settings = {"name": recipe, "num_terms": num_terms}
+    check_first("attribute", recipe, output)
     if needs_engine(attributes, engine):
-        check_first("attribute", recipe, output)
         return build_from_triples(
             "attribute",
             attributes,
@@ -133,13 +131,12 @@ def build_attribute_graph(
             engine=engine,
             output=output,
         )
-    with closing(Annotations(2, fold_text, "empty attribute")) as annotations:
-        check_first("attribute", recipe, output)
-        with closing(EvidenceCounter()) as counter:
-            known = _read_objects(objects, annotations, options)
-            spec = DecoderSpec(AttributeDecoder, {"with_ids": known is not None})
-            annotations.read(attributes, spec, lambda batch: attribute_rows(batch, known), options)
-            return _finished("attribute", settings, annotations, classes, known, counter, output)
+    annotations = Annotations(2, fold_text, "empty attribute")
+    with closing(annotations), closing(EvidenceCounter()) as counter:
+        known = _read_objects(objects, annotations, options)
+        spec = DecoderSpec(AttributeDecoder, {"with_ids": known is not None})
+        annotations.read(attributes, spec, lambda batch: attribute_rows(batch, known), options)
+        return _finished("attribute", settings, annotations, classes, known, counter, output)
 
 
 def _read_objects(

@@ -225,7 +225,7 @@ class _Pipeline:
             if block is None:
                 self._ended = True
                 return
-            task = Task(block.memory, block.begin, block.end - block.begin, self._cutter.lines)
+            task = Task(block.memory, block.begin, block.end, self._cutter.lines)
             self._pending.append(_Pending(block, task, self._free.popleft()))
             self._workers.submit(task)
             if task.result is not None:

@@ -75,7 +75,7 @@ def read_object_synsets(
     for batch in stream:
         synset = batch.columns["synset"]
         num_objects += len(synset)
-        image = np.repeat(batch.columns["image"], np.diff(batch.columns["ends"], prepend=0))
+        image = np.repeat(batch.columns["image"], batch.columns["rows"])
         only = synset > SEVERAL
         own.append((_pack(image, batch.columns["object_id"])[only], synset[only]))
         owner = np.repeat(np.arange(len(image)), batch.columns["merged"])

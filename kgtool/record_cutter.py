@@ -1,11 +1,10 @@
 """Blocks of JSON text cut where a record ends.
 
 The input is one top-level array of objects, or objects one a line (or just after another). Where a record
-ends is guessed: records start with the same key as the first one, as in `}, {"image_id":`, and text like that
-cannot stand inside a string, where a quotation mark has a backslash. The guess is checked by parsing: a block
-that starts where a record starts, and parses as complete records, also ends where a record ends. So up to the
-first block that does not parse every cut was right. From there on records are cut exactly, one by one, with
-the standard library's parser; what fails then is an error in the input.
+ends is guessed (`kgtool.record_ends`) and checked by parsing: a block that starts where a record starts, and
+parses as complete records, also ends where a record ends. So up to the first block that does not parse every
+cut was right. From there on records are cut exactly, one by one, with the standard library's parser; what
+fails then is an error in the input.
 """
 
 import json
@@ -16,6 +15,7 @@ from dataclasses import dataclass
 
 from kgtool.byte_source import ByteSource
 from kgtool.errors import InputError
+from kgtool.record_ends import first_key, last_record_end
 
 #: No record is longer: what has no end after so many bytes is not a file of records.
 MAX_RECORD = 1 << 26
@@ -25,24 +25,19 @@ GUESS, EXACT, SINGLE = 0, 1, 2
 _HEAD = 1 << 16
 _BLANK = b" \t\r\n"
 _BLANKS = re.compile(r"[ \t\r\n]*")
-_FIRST_KEY = re.compile(rb'[ \t\r\n]*\{[ \t\r\n]*("(?:[^"\\]|\\.)*")[ \t\r\n]*:')
-_BEFORE_KEY = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*(\{)[ \t\r\n]*$")
-_AFTER_KEY = re.compile(rb"[ \t\r\n]*:")
-_WINDOW = 256  # bytes before a key in which the end of the record before it is looked for
 _GOES_ON = re.compile(r'[]},:"]')  # whether there is more after a word or an escape that is wrong
 _PARSER = json.JSONDecoder()
 
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """Complete records, as a JSON array or as lines.
+    """Complete records: what stands between the brackets of an array, or lines.
 
     Attributes:
         memory: where the text lies.
-        begin: first byte to be parsed; of an array, its bracket.
-        end: byte after the last.
-        offset: position in the input of the first record's text.
-        content: the text as it is in the input, without brackets put around it: begin and end in `memory`.
+        begin: its first byte there.
+        end: the byte after its last.
+        offset: position of its first byte in the input.
         after: what the input has between this block and the next.
         cut: GUESS, EXACT or SINGLE.
     """
@@ -51,7 +46,6 @@ class Block:
     begin: int
     end: int
     offset: int
-    content: tuple[int, int]
     after: bytes
     cut: int
 
@@ -86,9 +80,8 @@ class RecordCutter:
             raise self._error(start, f"found {head[start : start + 16]!r}", "expected a JSON array")
         self._offset = start if self.lines else start + 1
         self._rest = head[self._offset :]  # read and not yet cut; starts at byte `_offset`
-        key = _FIRST_KEY.match(self._rest)
-        self._key = key[1] if key else b""
-        self._cut = GUESS if key else EXACT
+        self._key = None if self.lines else first_key(self._rest, 0, len(self._rest))
+        self._cut = EXACT if self._key == b"" else GUESS
 
     def next_block(self, memory: mmap.mmap, begin: int, size: int) -> Block | None:
         """Cut the next block into `memory`, or into memory of its own where a record is larger than that.
@@ -110,12 +103,12 @@ class RecordCutter:
         if self._cut != GUESS:
             return self._cut_exactly(memory, begin, size)
         block = self._cut_by_guess(memory, begin, size)
-        while block is None and not self._closed:
+        while block is None and self._cut == GUESS and not self._closed:
             if len(self._rest) > MAX_RECORD:
                 raise self._too_long(self._offset)
             size *= 4
             block = self._cut_by_guess(mmap.mmap(-1, size), 0, size)
-        return block
+        return self._cut_exactly(memory, begin, size) if block is None and not self._closed else block
 
     def push_back(self, blocks: Sequence[Block], records: int) -> None:
         """Take blocks back, of which the first could not be parsed, to cut more exactly from there on.
@@ -124,7 +117,7 @@ class RecordCutter:
             blocks: all blocks from that one to the last that was cut, in their order.
             records: how many records the input has before them.
         """
-        texts = [block.memory[slice(*block.content)] + block.after for block in blocks]
+        texts = [block.memory[block.begin : block.end] + block.after for block in blocks]
         self._rest = b"".join([*texts, self._rest])
         self._offset = blocks[0].offset
         self._cut = blocks[0].cut + 1
@@ -132,64 +125,38 @@ class RecordCutter:
         self._records = records
 
     def _cut_by_guess(self, memory: mmap.mmap, begin: int, size: int) -> Block | None:
-        """A block, or None where the text has no end of a record; `_rest` is all that is not cut."""
-        first, limit = (begin if self.lines else begin + 1), begin + size - 1
-        taken, kept = self._rest[: limit - first], self._rest[limit - first :]
-        fresh = last = first + len(taken)
-        memory[first:fresh] = taken
-        with memoryview(memory) as whole:
-            if not kept and not self._ended:
-                last += self._source.readinto(whole[fresh:limit])
-                self._ended = last < limit
-            final = self._ended and not kept
-            end, following = self._last_cut(memory, first, last, final)
-            hashed = max(fresh, end)  # a bracket may come right after it, before the thread is done
-            self._source.hash(whole[fresh:hashed])
-        self._source.hash(memory[hashed:last])
+        """A block, or None where no end of a record is seen; `_rest` is all that is not cut."""
+        taken, kept = self._rest[:size], self._rest[size:]
+        fresh = last = begin + len(taken)
+        memory[begin:fresh] = taken
+        if not kept and not self._ended:
+            with memoryview(memory) as whole:
+                last += self._source.readinto(whole[fresh : begin + size])
+                self._source.hash(whole[fresh:last])
+            self._ended = last < begin + size
+        if self._ended and not kept:
+            end, following = self._end_of_input(memory, begin, last)
+        else:
+            end, following = last_record_end(memory, begin, last, self._key)
         after, self._rest = memory[end:following], memory[following:last] + kept
-        self._closed = final
-        if end == first:
+        if end == begin:
             return None
-        offset, self._offset = self._offset, self._offset + following - first
-        return self._block(memory, begin, end, offset, (not self.lines, not final), after)
+        offset, self._offset = self._offset, self._offset + following - begin
+        return Block(memory, begin, end, offset, after, self._cut)
 
-    def _block(
-        self,
-        memory: mmap.mmap,
-        begin: int,
-        end: int,
-        offset: int,
-        brackets: tuple[bool, bool],
-        after: bytes,
-    ) -> Block:
-        """Put brackets around the text where the input has none there."""
-        opened, closed = brackets
-        content = (begin + opened, end)
-        if opened:
-            memory[begin] = ord("[")
-        if opened and closed:
-            memory[end] = ord("]")
-        return Block(memory, begin, end + (opened and closed), offset, content, after, self._cut)
-
-    def _last_cut(self, memory: mmap.mmap, first: int, last: int, final: bool) -> tuple[int, int]:
-        """Where the last complete record ends, and where the next one starts; `first` twice if nowhere."""
-        if final:
-            end = first + len(memory[first:last].rstrip(_BLANK))
-            return end, last
-        if self.lines:
-            end = memory.rfind(b"\n", first, last) + 1
-            return (end, end) if end > first else (first, first)
-        key = memory.rfind(self._key, first, last)
-        while key >= 0:
-            window = max(first, key - _WINDOW)
-            before = _BEFORE_KEY.search(memory[window:key])
-            if before and _AFTER_KEY.match(memory, key + len(self._key), last):
-                return window + before.start() + 1, window + before.start(1)
-            key = memory.rfind(self._key, first, key)
-        return first, first
+    def _end_of_input(self, memory: mmap.mmap, begin: int, last: int) -> tuple[int, int]:
+        """Where the last record ends, and the text; `begin` twice if an array lacks its bracket."""
+        end = begin + len(memory[begin:last].rstrip(_BLANK))
+        if not self.lines:
+            if memory[begin:end][-1:] != b"]":
+                self._cut = EXACT  # which will say what is wrong
+                return begin, begin
+            end = begin + len(memory[begin : end - 1].rstrip(_BLANK))
+        self._closed = True
+        return end, last
 
     def _cut_exactly(self, memory: mmap.mmap, begin: int, size: int) -> Block | None:
-        most = 1 if self._cut == SINGLE else size - 2
+        most = 1 if self._cut == SINGLE else size
         while True:
             text = self._rest.decode("latin-1")  # one character a byte, so positions are bytes
             first, end, seen = self._scan(text, most)
@@ -197,12 +164,10 @@ class RecordCutter:
             content, after = self._rest[first:end], self._rest[end:seen]
             self._rest = self._rest[seen:]
             if content:
-                if len(content) > size - 2:
-                    memory, begin = mmap.mmap(-1, len(content) + 2), 0
-                start = begin if self.lines else begin + 1
-                memory[start : start + len(content)] = content
-                brackets = (not self.lines, True)
-                return self._block(memory, begin, start + len(content), offset, brackets, after)
+                if len(content) > size:
+                    memory, begin = mmap.mmap(-1, len(content)), 0
+                memory[begin : begin + len(content)] = content
+                return Block(memory, begin, begin + len(content), offset, after, self._cut)
             if self._closed:
                 return None
             wanted = max(size, len(self._rest))

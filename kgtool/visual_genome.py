@@ -18,7 +18,6 @@ worker processes, so it imports little.
 """
 
 from array import array
-from itertools import accumulate
 from math import nan
 from typing import Any, ClassVar, Literal
 
@@ -92,9 +91,8 @@ class _Relation(msgspec.Struct, gc=False):
 class RelationDecoder:
     """Relationship annotations of a block.
 
-    Columns: `ends` (one a record: how many rows there are up to and with it), `subject`, `term`, `object`
-    (one a row); with `with_ids` also `image` (one a record), `subject_id`, `object_id` (one a row; -1 where
-    unknown).
+    Columns: `rows` (one a record: how many rows it has), `subject`, `term`, `object` (one a row); with
+    `with_ids` also `image` (one a record), `subject_id`, `object_id` (one a row; -1 where unknown).
 
     Args:
         term_key: whether the term of a relationship is its predicate's text or its predicate's synsets.
@@ -133,7 +131,7 @@ class RelationDecoder:
         rows = [row for record in records for row in record.rows]
         synsets, terms = self.vocabularies["synsets"], self.vocabularies["terms"]
         columns = {
-            "ends": _ends(records),
+            "rows": _row_counts(records),
             "subject": synsets.codes([row.subject.synsets for row in rows]),
             "term": terms.codes([row.term for row in rows]),
             "object": synsets.codes([row.object.synsets for row in rows]),
@@ -153,7 +151,7 @@ class RelationDecoder:
 class AttributeDecoder:
     """Attributes of the objects of a block; objects without attributes are passed over.
 
-    Columns: `ends` (one a record: how many objects there are up to and with it), `object` and `mentions` (one
+    Columns: `rows` (one a record: how many such objects it has), `object` and `mentions` (one
     an object: its synsets, how many attributes it has), `term` (one a mention); with `with_ids` also `image`
     (one a record) and `object_id` (one an object, -1: unknown).
 
@@ -181,15 +179,12 @@ class AttributeDecoder:
             return self._columns(records)
 
     def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
-        rows: list[Any] = []
-        ends = array("i")
-        for record in records:
-            rows += [row for row in record.rows if row.attributes]
-            ends.append(len(rows))
+        rows_of = [[row for row in record.rows if row.attributes] for record in records]
+        rows = [row for described in rows_of for row in described]
         columns = {
-            "ends": ends,
+            "rows": array("I", [len(described) for described in rows_of]),
             "object": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
-            "mentions": array("i", [len(row.attributes) for row in rows]),
+            "mentions": array("I", [len(row.attributes) for row in rows]),
             "term": self.vocabularies["terms"].codes([term for row in rows for term in row.attributes]),
         }
         if self._with_ids:
@@ -215,7 +210,7 @@ class _BoxedObject(_Object, gc=False):
 class ObjectDecoder:
     """Objects of a block.
 
-    Columns: `ends` and `image` (one a record), `synset` and `object_id` (one an object), `merged` (one an
+    Columns: `rows` and `image` (one a record), `synset` and `object_id` (one an object), `merged` (one an
     object: how many ids were merged into it), `merged_id` (one such an id); with `with_boxes` also `x`, `y`,
     `w`, `h` in pixels (one an object; NaN where the file has none).
 
@@ -242,11 +237,11 @@ class ObjectDecoder:
         rows = [row for record in records for row in record.rows]
         merged = [row.merged_object_ids for row in rows]
         columns: dict[str, array[Any]] = {
-            "ends": _ends(records),
+            "rows": _row_counts(records),
             "image": _image_ids(records),
             "synset": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
             "object_id": _object_ids(rows),
-            "merged": array("i", [len(ids) if ids else 0 for ids in merged]),
+            "merged": array("I", [len(ids) if ids else 0 for ids in merged]),
             "merged_id": array("q", [known for ids in merged if ids for known in ids]),
         }
         if self._with_boxes:
@@ -302,8 +297,8 @@ def _drop_nulls(records: list[Any]) -> None:
         record.rows = [row for row in record.rows or () if row is not None]
 
 
-def _ends(records: list[Any]) -> "array[int]":
-    return array("i", accumulate([len(record.rows) for record in records]))
+def _row_counts(records: list[Any]) -> "array[int]":
+    return array("I", [len(record.rows) for record in records])
 
 
 def _image_ids(records: list[Any]) -> "array[int]":

@@ -21,15 +21,18 @@ from typing import TYPE_CHECKING, Any, Protocol
 import msgspec
 
 from kgtool.errors import KgtoolError
+from kgtool.record_ends import first_key, last_record_end
 
 if TYPE_CHECKING:
     import subprocess
     from multiprocessing.connection import Connection
 
-#: Where a block lies in the shared memory: first byte, length, whether its records are lines.
+#: Where a block lies in the shared memory: first byte, byte after the last, whether its records are lines.
 _TASK = struct.Struct("<QQ?")
 
 
+#: Bytes of text that are parsed at a time.
+_PIECE_SIZE = 1 << 17
 #: What decoding raises; besides malformed JSON: bytes that are no UTF-8, huge ids, endless nesting.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError)
 
@@ -52,7 +55,7 @@ class Interner(dict[Any, int]):
 
     def codes(self, values: list[Any]) -> "array[int]":
         """The integer of each value."""
-        return array("i", list(map(self.__getitem__, values)))
+        return array("I", list(map(self.__getitem__, values)))
 
 
 class BlockDecoder(Protocol):
@@ -124,22 +127,45 @@ class BlockReader:
         self._read_lines = msgspec.json.Decoder(record).decode_lines
         self._reported = dict.fromkeys(decoder.vocabularies, 0)
 
-    def read(self, data: memoryview, lines: bool) -> DecodedBlock:
-        """Decode one block; a block that is not what the decoder expects gives a result with `error`."""
+    def read(self, memory: mmap.mmap, begin: int, end: int, lines: bool) -> DecodedBlock:
+        """Decode the records in memory[begin:end]; what cannot be decoded gives a result with `error`.
+
+        The records are parsed in pieces, so that their objects stay in the processor's cache. Where a piece
+        ends is a guess; a wrong one cannot be parsed, and then the block is parsed as a whole.
+        """
         collecting = gc.isenabled()
-        gc.disable()  # a block makes many short-lived objects and no cycles
+        gc.disable()  # records are many short-lived objects and no cycles
         try:
-            records = self._read_lines(data) if lines else self._read_array(data)
-            columns = self._decoder.columns(records)
+            try:
+                return self._read_pieces(memory, begin, end, _PIECE_SIZE, lines)
+            except _UNREADABLE:
+                return self._read_pieces(memory, begin, end, end - begin, lines)
         except _UNREADABLE as error:
             return DecodedBlock(error=str(error), fresh=self._fresh())
         finally:
             if collecting:
                 gc.enable()
-        packed: dict[str, tuple[str, bytes]] = {
-            name: (column.typecode, column.tobytes()) for name, column in columns.items()
+
+    def _read_pieces(self, memory: mmap.mmap, begin: int, end: int, size: int, lines: bool) -> DecodedBlock:
+        key = None if lines else first_key(memory, begin, end)
+        num_records = 0
+        parts: dict[str, list[array[Any]]] = {}
+        while begin < end or not parts:
+            stop = following = end
+            if begin + 2 * size <= end:
+                stop, following = last_record_end(memory, begin, begin + size, key)
+                if stop == begin:
+                    stop = following = end
+            text = memory[begin:stop]
+            records = self._read_lines(text) if lines else self._read_array(b"[%b]" % text)
+            for name, column in self._decoder.columns(records).items():
+                parts.setdefault(name, []).append(column)
+            num_records += len(records)
+            begin = following
+        columns: dict[str, tuple[str, bytes]] = {
+            name: (columns[0].typecode, b"".join(columns)) for name, columns in parts.items()
         }
-        return DecodedBlock(len(records), packed, self._fresh())
+        return DecodedBlock(num_records, columns, self._fresh())
 
     def _fresh(self) -> dict[str, list[Any]]:
         fresh = {}
@@ -156,7 +182,7 @@ class Task:
     Attributes:
         memory: where the block's text lies.
         begin: its first byte there.
-        length: its length in bytes.
+        end: the byte after its last.
         lines: whether its records are separated by white space instead of being an array.
         reader: number of the worker that decodes it.
         result: None until it is decoded.
@@ -164,15 +190,14 @@ class Task:
 
     memory: mmap.mmap
     begin: int
-    length: int
+    end: int
     lines: bool
     reader: int = 0
     result: DecodedBlock | None = None
 
     def read(self, reader: BlockReader) -> DecodedBlock:
         """Decode the block in this process."""
-        with memoryview(self.memory) as memory, memory[self.begin : self.begin + self.length] as text:
-            return reader.read(text, self.lines)
+        return reader.read(self.memory, self.begin, self.end, self.lines)
 
 
 class LocalWorker:
@@ -235,7 +260,7 @@ class WorkerPool:
         task.reader = min(range(len(self._workers)), key=lambda number: len(self._tasks[number]))
         self._tasks[task.reader].append(task)
         try:
-            self._workers[task.reader][1].send_bytes(_TASK.pack(task.begin, task.length, task.lines))
+            self._workers[task.reader][1].send_bytes(_TASK.pack(task.begin, task.end, task.lines))
         except OSError:
             raise self._lost(task.reader) from None
 
@@ -311,9 +336,8 @@ def serve() -> None:
     encode = msgspec.msgpack.encode
     try:
         reader = _spec_from_json(socket.recv_bytes()).make()
-        with memoryview(mmap.mmap(shared, 0, prot=mmap.PROT_READ)) as memory:
-            while True:
-                begin, length, lines = _TASK.unpack(socket.recv_bytes())
-                socket.send_bytes(encode(reader.read(memory[begin : begin + length], lines)))
+        memory = mmap.mmap(shared, 0, prot=mmap.PROT_READ)
+        while True:
+            socket.send_bytes(encode(reader.read(memory, *_TASK.unpack(socket.recv_bytes()))))
     except (EOFError, OSError):  # the parent is done, or gone
         os._exit(0)  # without the time it takes to give every object back

@@ -217,7 +217,7 @@ def read_objects(path: Path, options: ReadOptions) -> tuple[ObjectRows, dict[str
     stream = _stream(path, spec, {"synsets": synsets}, options)
     for batch in stream:
         columns = batch.columns
-        parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
+        parts["image"].append(np.repeat(columns["image"], columns["rows"]))
         for name in ("object_id", "synset", "merged_id"):
             parts[name].append(columns[name])
         parts["box"].append(_boxes(*(columns[name] for name in "xywh")))
@@ -260,7 +260,7 @@ def read_relations(path: Path, options: ReadOptions) -> tuple[RelationRows, dict
     stream = _stream(path, spec, vocabularies, options)
     for batch in stream:
         columns = batch.columns
-        parts["image"].append(np.repeat(columns["image"], np.diff(columns["ends"], prepend=0)))
+        parts["image"].append(np.repeat(columns["image"], columns["rows"]))
         for name in ("subject_id", "term", "object_id"):
             parts[name].append(columns[name])
     if not parts["image"]:

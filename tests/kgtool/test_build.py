@@ -147,14 +147,15 @@ def test_order_of_records_and_size_of_blocks_change_nothing(
     data: st.DataObject, kind: str, seed: int, tmp_path: Path
 ) -> None:
     records = dirty_records(kind, seed, images=12)
+    table = ClassTable(tuple(dirty.SYNSETS), tuple(dirty.SYNSETS))
     random.Random(seed).shuffle(shuffled := records.copy())
-    first = build(kind, write(tmp_path / "a.json", records), classes=5)
+    first = build(kind, write(tmp_path / "a.json", records), classes=table)
     block_size = data.draw(st.integers(64, 4096))
     indent = data.draw(st.sampled_from([None, 0, 3]))
     original = json_stream.BLOCK_SIZE
     try:
         json_stream.BLOCK_SIZE = block_size
-        second = build(kind, write(tmp_path / "b.json", shuffled, indent=indent), classes=5)
+        second = build(kind, write(tmp_path / "b.json", shuffled, indent=indent), classes=table)
     finally:
         json_stream.BLOCK_SIZE = original
     assert second.graph.graph_hash == first.graph.graph_hash

@@ -40,11 +40,12 @@ def rows(path: Path | str, **options: Any) -> list[tuple[Any, ...]]:
         assert batch.first_record == records
         records += batch.records
         columns = batch.columns
-        assert len(columns["ends"]) == len(columns["image"]) == batch.records
+        assert len(columns["rows"]) == len(columns["image"]) == batch.records
         synsets, terms = known["synsets"].names(), known["terms"].names()
         term = iter(columns["term"].tolist())
         start = 0
-        for image, end in zip(columns["image"].tolist(), columns["ends"].tolist(), strict=True):
+        for image, number in zip(columns["image"].tolist(), columns["rows"].tolist(), strict=True):
+            end = start + number
             for place in range(start, end):
                 for _ in range(columns["mentions"][place]):
                     found.append((image, synsets[columns["object"][place]], terms[next(term)]))
