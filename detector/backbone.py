@@ -1,7 +1,8 @@
-"""From images to feature maps: torchvision's ResNets with a feature pyramid, or a tiny network."""
+"""From images to feature maps: ResNets with a feature pyramid, or a tiny network."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import cast
 from urllib.error import URLError
 
 import torch
@@ -9,17 +10,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import get_model_weights
-from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
+from torchvision.models import get_model_weights, list_models
+from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
 
 from detector.config import BackboneConfig
 from detector.errors import ConfigError, InputError, MissingResourceError
-from detector.interfaces import FeatureMaps
+from detector.interfaces import BlockConfig, FeatureMaps
+from detector.resnet import build_resnet, chosen_places, is_of_block
 
 Norm = Callable[[int], nn.Module]
 
-RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101")
+#: Layers of a ResNet from the top: what `trainable_layers` counts.
+RESNET_LAYERS = ("layer4", "layer3", "layer2", "layer1", "conv1")
 
 #: Channels of every level of torchvision's feature pyramid.
 FPN_CHANNELS = 256
@@ -57,11 +60,16 @@ class TinyBody(nn.Module):
 
     Strides 2, 4 and 8 with 16, 32 and 64 channels; the stride-8 map is added to the stride-4 map as in a
     feature pyramid (Lin et al. 2017), so that a cell sees beyond its object.
+
+    Args:
+        norm: makes a normalisation of so many channels.
+        blocks: context blocks, which stand at the end of `fine` (32 channels) and `coarse` (64 channels),
+            before the 1x1 convolutions that read these maps.
     """
 
     out_channels = 48
 
-    def __init__(self, norm: Norm) -> None:
+    def __init__(self, norm: Norm, blocks: Sequence[BlockConfig] = ()) -> None:
         super().__init__()
         self.stem = _convolution(3, 16, 2, norm)
         self.fine = nn.Sequential(_convolution(16, 32, 2, norm), _convolution(32, 32, 1, norm))
@@ -69,6 +77,11 @@ class TinyBody(nn.Module):
         self.lateral = nn.Conv2d(32, self.out_channels, 1)
         self.top = nn.Conv2d(64, self.out_channels, 1)
         self.smooth = nn.Conv2d(self.out_channels, self.out_channels, 3, padding=1)
+        stages = {"fine": (self.fine, 32), "coarse": (self.coarse, 64)}
+        for config in blocks:
+            for place in chosen_places(config, list(stages)):
+                stage, channels = stages[place]
+                stage.append(cast("nn.Module", config.build(channels)))
 
     def forward(self, images_B3HW: Tensor) -> dict[str, Tensor]:
         """Compute the map."""
@@ -90,13 +103,13 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     """Make the backbone that `config` names and load its weights.
 
     Raises:
-        ConfigError: an unknown name, or a number of layers outside 0..5.
+        ConfigError: an unknown name, a number of layers outside 0..5, or a context block that does not fit.
         InputError: the weights file cannot be read or fits nowhere.
         MissingResourceError: torchvision's weights could not be downloaded.
     """
     norm = NORMS[config.norm]
     if config.name == "tiny":
-        backbone = Backbone(TinyBody(norm), (4,), TinyBody.out_channels)
+        backbone = Backbone(TinyBody(norm, config.blocks), (4,), TinyBody.out_channels)
     else:
         backbone = Backbone(_resnet(config, norm), (4, 8, 16, 32, 64), FPN_CHANNELS)
     if config.weights == "imagenet":
@@ -142,22 +155,29 @@ def load_matching(backbone: Backbone, weights: dict[str, Tensor], source: str) -
 
 
 def _resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
-    if config.name not in RESNETS:
-        known = ", ".join((*RESNETS, "tiny"))
-        raise ConfigError(f'model.backbone.name: found "{config.name}"; expected one of {known}')
+    """A ResNet with feature pyramid, as torchvision makes it; layers below the trainable ones are frozen."""
+    network = build_resnet(config.name, norm, config.blocks)
     if not 0 <= config.trainable_layers <= 5:
         raise ConfigError(
             f"model.backbone.trainable_layers: found {config.trainable_layers}; expected 0 to 5"
         )
-    body: nn.Module = resnet_fpn_backbone(
-        backbone_name=config.name, weights=None, norm_layer=norm, trainable_layers=config.trainable_layers
-    )
+    trainable: tuple[str, ...] = RESNET_LAYERS[: config.trainable_layers]
+    if config.trainable_layers == 5:
+        trainable += ("bn1",)
+    for name, parameter in network.named_parameters():
+        parameter.requires_grad_(name.startswith(trainable) or is_of_block(name))
+    maps = {f"layer{number}": str(number - 1) for number in range(1, 5)}
+    channels = [network.inplanes // 2 ** (4 - number) for number in range(1, 5)]
+    body: nn.Module = BackboneWithFPN(network, maps, channels, FPN_CHANNELS)
     return body
 
 
 def _imagenet_weights(name: str) -> dict[str, Tensor]:
-    if name not in RESNETS:
-        raise ConfigError(f'model.backbone.weights: found imagenet for "{name}"; expected none or a file')
+    if name not in list_models():
+        raise ConfigError(
+            f'model.backbone.weights: found imagenet for "{name}", of which torchvision has none; '
+            "expected none or a file"
+        )
     try:
         weights = get_model_weights(name)["IMAGENET1K_V1"]
         return dict(weights.get_state_dict(progress=False, map_location="cpu", weights_only=True))

@@ -9,17 +9,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 from detector.errors import ConfigError
-from detector.interfaces import HeadConfig
+from detector.interfaces import BlockConfig, HeadConfig
 
 
 @dataclass(frozen=True)
 class BackboneConfig:
     """What turns an image into feature maps."""
 
-    name: str = "resnet50"  #: resnet18, resnet34, resnet50, resnet101 (with FPN) or tiny (one stride-4 map)
+    name: str = "resnet50"  #: a network of `detector.resnet` (with FPN) or tiny (one stride-4 map)
     weights: str = "none"  #: none, imagenet (torchvision's download) or a file (.safetensors, .pth)
     trainable_layers: int = 5  #: how many of torchvision's five ResNet layers train, from the top
     norm: Literal["batch", "frozen", "group"] = "batch"  #: frozen: statistics and scales stay as loaded
+    blocks: tuple[BlockConfig, ...] = ()  #: context blocks inside it, all of which train
 
 
 @dataclass(frozen=True)

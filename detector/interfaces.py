@@ -3,7 +3,7 @@
 A region stage pools features for boxes, hands them to a **BoxHead**, and predicts class and box from what the
 head returns. A paper about regions is a box head: one file in `reasoning/` with the head and a frozen
 dataclass of its options that has `build()`, and a recipe that names it. Here are the contract and its plain
-occupants.
+occupants. A paper about feature maps is a **ContextBlock** inside the backbone, in the same way.
 
 Legend for shape suffixes, in all of `detector`: B images, R regions, C classes, K = C + 1 (background
 first), D width of a region's features, P side of a pooled map, E width of what reasoning adds, H and W
@@ -11,7 +11,7 @@ sides of a map.
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -122,6 +122,37 @@ class HeadConfig(Protocol):
 
     def build(self, inputs: HeadInputs) -> BoxHead:
         """Make the head; ConfigError when `inputs` lacks something it needs."""
+
+
+class ContextBlock(Protocol):
+    """Enriches a feature map with what lies elsewhere in it; the plain occupant is no block at all.
+
+    It is an `nn.Module`. tests/detector/test_context_blocks.py holds every block to this: the map keeps its
+    shape, whatever its sides; in evaluation the images of a batch do not see each other; every parameter gets
+    a gradient; half precision stays finite. A block sees a whole map, the padding of a batch included.
+    """
+
+    def __call__(self, map_BCHW: Tensor) -> Tensor:
+        """Return a map of the same shape."""
+
+
+#: Where in a residual block: "merge" is before the 1x1 convolution that merges the branches of a bottleneck,
+#: in place of the ReLU there; "branch" is the end of the residual branch, before the sum; "after" is after
+#: the sum and its ReLU.
+BlockPlace = Literal["merge", "branch", "after"]
+
+
+class BlockConfig(Protocol):
+    """The options of one kind of context block: a frozen dataclass beside it, which knows how to build it."""
+
+    place: ClassVar[BlockPlace]  #: where in a residual block its paper has it
+
+    @property
+    def at(self) -> tuple[str, ...]:
+        """Names of the residual blocks that get one, such as "layer3.0"; none: every residual block."""
+
+    def build(self, channels: int) -> ContextBlock:
+        """Make a block for maps of so many channels; ConfigError when that number does not fit."""
 
 
 class TwoLinear(nn.Module):

@@ -116,9 +116,12 @@ def _parse(text: str, hint: Any) -> Any:
     """Convert text to what JSON would have held: words stay words, "8,11" is a list, "none" is null."""
     if text.lower() == "none" and type(None) in typing.get_args(hint):
         return None
-    if hint is str or str in typing.get_args(hint):
+    is_list = typing.get_origin(hint) is tuple
+    if hint is str or (str in typing.get_args(hint) and not is_list):
         return text
-    if typing.get_origin(hint) is tuple and not text.startswith("["):
+    if is_list and not text.startswith("["):
+        if str in typing.get_args(hint):
+            return [word.strip() for word in text.split(",") if word.strip()]
         text = f"[{text.strip('()').rstrip(',')}]"
     try:
         return json.loads(text.lower() if text.lower() in ("true", "false") else text)
