@@ -14,14 +14,15 @@ def position_of(ids: np.ndarray, wanted: np.ndarray) -> np.ndarray:
         wanted: (N,) integer, repeats allowed.
 
     Returns:
-        (N,) the positions in `ids`; -1 where an id is not there.
+        (N,) the positions in `ids`, int32 or int64; -1 where an id is not there.
     """
     if len(ids) == 0 or len(wanted) == 0:
         return np.full(len(wanted), -1, dtype=np.int64)
-    if min(ids.min(), wanted.min()) >= -1 and max(ids.max(), wanted.max()) < MAX_TABLE:
-        table = np.full(int(max(ids.max(), wanted.max())) + 2, -1, dtype=np.int32)
-        table[ids + 1] = np.arange(len(ids))
-        positions: np.ndarray = table[wanted + 1].astype(np.int64)
+    largest = int(max(ids.max(), wanted.max()))
+    if min(ids.min(), wanted.min()) >= -1 and largest < MAX_TABLE:
+        table = np.full(largest + 2, -1, dtype=np.int32)  # the last entry is for the id -1
+        table[ids] = np.arange(len(ids))
+        positions: np.ndarray = table[wanted]
         return positions
     order = np.argsort(ids)
     at = np.searchsorted(ids, wanted, sorter=order)

@@ -21,6 +21,8 @@ from kgtool.coco import Annotations, Category, Image
 from kgtool.ids import fitting, joint_key, position_of
 from kgtool.visual_genome import EMPTY, SEVERAL
 
+#: Rows that are looked at together; their columns stay in a core's cache.
+CHUNK_ROWS = 1 << 15
 # What became of an object: the first of these that applies. KEPT must be 0.
 KEPT, NO_SYNSET, SEVERAL_SYNSETS, OTHER_CLASS, NO_IMAGE, NO_AREA, TWICE = range(7)
 REASONS = {
@@ -92,39 +94,53 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         images: every known image, in any order.
         table: the classes; one without a synset has no box.
     """
-    ids, widths, heights = image_columns(images)
+    ids, sizes_M2 = image_columns(images)
+    class_by_code = _class_by_code(objects.synsets, table)
     image_N = position_of(ids, objects.image_id_N)
-    class_N = _class_by_code(objects.synsets, table)[objects.synset_N]
-    xywh_N4, clipped_N = _clip(objects.boxes_xywh_N4, widths, heights, image_N)
-    status_N = np.zeros(len(image_N), dtype=np.int8)
-    status_N[(xywh_N4[:, 2] < 1) | (xywh_N4[:, 3] < 1)] = NO_AREA
-    status_N[image_N < 0] = NO_IMAGE
-    status_N[class_N < 0] = OTHER_CLASS
-    status_N[objects.synset_N == SEVERAL] = SEVERAL_SYNSETS
-    status_N[objects.synset_N == EMPTY] = NO_SYNSET
-    kept = np.flatnonzero(status_N == KEPT)
-    columns = [image_N, objects.object_id_N, class_N, *xywh_N4.T]
-    kept, twice = _sorted_unique_rows(columns, kept)
-    status_N[twice] = TWICE
-    boxes = xywh_N4[kept]
+    status_N = np.empty(len(image_N), dtype=np.int8)
+    parts = []
+    for start in range(0, max(len(image_N), 1), CHUNK_ROWS):
+        rows = slice(start, start + CHUNK_ROWS)
+        synset_N, class_N = objects.synset_N[rows], class_by_code[objects.synset_N[rows]]
+        xywh_N4, clipped_N = _clip(objects.boxes_xywh_N4[rows], sizes_M2, image_N[rows])
+        status_N[rows] = _status(synset_N, class_N, image_N[rows], xywh_N4)
+        kept = np.flatnonzero(status_N[rows] == KEPT)
+        parts.append((kept + start, class_N[kept], xywh_N4[kept], clipped_N[kept]))
+    kept, class_K, xywh_K4, clipped_K = (np.concatenate(column) for column in zip(*parts, strict=True))
+    order, twice = _sorted_unique([image_N[kept], objects.object_id_N[kept], class_K, *xywh_K4.T])
+    status_N[kept[twice]] = TWICE
+    kept, class_K, xywh_K4 = kept[order], class_K[order], xywh_K4[order]
     annotations = Annotations(
         id_N=_annotation_ids(objects.object_id_N[kept]),
         image_id_N=objects.image_id_N[kept],
-        category_id_N=class_N[kept] + 1,
-        boxes_xywh_N4=boxes,
-        area_N=np.multiply(boxes[:, 2], boxes[:, 3], dtype=np.result_type(boxes.dtype, np.int64)),
+        category_id_N=class_K + 1,
+        boxes_xywh_N4=xywh_K4,
+        area_N=np.multiply(xywh_K4[:, 2], xywh_K4[:, 3], dtype=np.result_type(xywh_K4.dtype, np.int64)),
         crowd_N=np.zeros(len(kept), dtype=np.int8),
     )
-    image_class = image_N[kept] * len(table) + class_N[kept]
-    equal = _num_equal_rows([image_class, *boxes.view(np.int64).T])
-    return Boxes(annotations, kept, status_N, image_N, int(clipped_N[kept].sum()), equal)
+    image_class_K = image_N[kept] * np.int64(len(table)) + class_K
+    num_equal = _num_equal_rows([image_class_K, *xywh_K4.view(np.int64).T])
+    return Boxes(annotations, kept, status_N, image_N, int(clipped_K[order].sum()), num_equal)
 
 
-def image_columns(images: Sequence[Image]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Ids in ascending order, widths and heights (M,)."""
-    table = sorted((image.id, image.width, image.height) for image in images)
-    ids, widths, heights = np.array(table, dtype=np.int64).reshape(-1, 3).T.copy()
-    return ids, widths, heights
+def _status(
+    synset_N: np.ndarray, class_N: np.ndarray, image_N: np.ndarray, xywh_N4: np.ndarray
+) -> np.ndarray:
+    """What becomes of each object; what is written last is what counts first."""
+    status_N = np.zeros(len(synset_N), dtype=np.int8)
+    status_N[(xywh_N4[:, 2] < 1) | (xywh_N4[:, 3] < 1)] = NO_AREA
+    status_N[image_N < 0] = NO_IMAGE
+    status_N[class_N < 0] = OTHER_CLASS
+    status_N[synset_N == SEVERAL] = SEVERAL_SYNSETS
+    status_N[synset_N == EMPTY] = NO_SYNSET
+    return status_N
+
+
+def image_columns(images: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
+    """Ids (M,) in ascending order, and the widths and heights (M, 2) that go with them."""
+    rows = sorted((image.id, image.width, image.height) for image in images)
+    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
+    return table[:, 0].copy(), table[:, 1:].copy()
 
 
 def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.ndarray:
@@ -133,34 +149,28 @@ def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.nda
     return np.array([class_by_synset.get(synset, -1) for synset in synsets], dtype=np.int32)
 
 
-def _clip(
-    xywh_N4: np.ndarray, widths: np.ndarray, heights: np.ndarray, image_N: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def _clip(xywh_N4: np.ndarray, sizes_M2: np.ndarray, image_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Clip to the images: boxes (N, 4), and a mask (N,) of those that changed."""
-    clipped_N4 = xywh_N4.copy()
-    changed_N = np.zeros(len(xywh_N4), dtype=bool)
-    for side, sizes in enumerate((widths, heights)):
-        start, length = xywh_N4[:, side], xywh_N4[:, 2 + side]
-        limit = np.append(sizes, 0).astype(xywh_N4.dtype)[image_N]
-        clipped_N4[:, side] = np.clip(start, 0, limit)
-        cut = clipped_N4[:, side] - start + np.maximum(start + length - limit, 0)
-        clipped_N4[:, 2 + side] -= cut
-        changed_N |= cut != 0
-    return clipped_N4, changed_N
+    # The last size is for images that are not known.
+    limit_N2 = np.append(sizes_M2, [[0, 0]], axis=0).astype(xywh_N4.dtype)[image_N]
+    start_N2, length_N2 = xywh_N4[:, :2], xywh_N4[:, 2:]
+    clipped_N2 = np.clip(start_N2, 0, limit_N2)
+    cut_N2 = clipped_N2 - start_N2 + np.maximum(start_N2 + length_N2 - limit_N2, 0)
+    return np.hstack([clipped_N2, length_N2 - cut_N2]), (cut_N2[:, 0] != 0) | (cut_N2[:, 1] != 0)
 
 
-def _sorted_unique_rows(columns: list[np.ndarray], rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Sort `rows` by the columns (image, object id, ...), and set apart those equal to the one before."""
-    image_N, object_id_N = columns[0][rows], columns[1][rows]
-    key = joint_key(image_N, *fitting(object_id_N))
+def _sorted_unique(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """The order of the rows by image, object id and so on, and apart the rows equal to the one before."""
+    key = joint_key(columns[0], *fitting(columns[1]))
     order = np.argsort(key)
-    if (np.diff(key[order]) > 0).all():
-        return rows[order], rows[:0]
-    rows = rows[np.lexsort([column[rows] for column in reversed(columns)])]
-    same = np.zeros(len(rows), dtype=bool)
-    same[1:] = np.logical_and.reduce([column[rows[1:]] == column[rows[:-1]] for column in columns])
-    same &= columns[1][rows] >= 0  # without an id nothing says that it is the same object
-    return rows[~same], rows[same]
+    key = key[order]
+    if (key[1:] > key[:-1]).all():
+        return order, order[:0]
+    order = np.lexsort(columns[::-1])
+    same = np.zeros(len(order), dtype=bool)
+    same[1:] = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
+    same &= columns[1][order] >= 0  # without an id nothing says that it is the same object
+    return order[~same], order[same]
 
 
 def _annotation_ids(object_ids: np.ndarray) -> np.ndarray:

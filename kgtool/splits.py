@@ -179,7 +179,8 @@ def _image_class_pairs(dataset: Dataset) -> tuple[np.ndarray, np.ndarray, np.nda
     """
     every = np.sort(np.array([image.id for image in dataset.images], dtype=np.int64))
     position_N = position_of(every, dataset.annotations.image_id_N)
-    pair_P = np.sort(position_N * len(dataset.categories) + _class_index(dataset))
+    pair_P = position_N * np.int64(len(dataset.categories)) + _class_index(dataset)
+    pair_P.sort()
     pair_P = pair_P[np.diff(pair_P, prepend=-1) > 0]
     position_P, class_P = np.divmod(pair_P, max(len(dataset.categories), 1))
     first_P = np.diff(position_P, prepend=-1) > 0
