@@ -181,7 +181,8 @@ def _failing_in_one_line(name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if type(error).__module__.split(".")[0] not in ("duckdb", "pyspark", "py4j", "ibis", "pyarrow"):
+        package = type(error).__module__.split(".")[0].lstrip("_")
+        if package not in ("duckdb", "pyspark", "py4j", "ibis", "pyarrow"):
             raise
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise KgtoolError(f"--engine {name}: {first_line}") from None

@@ -242,7 +242,7 @@ def _remote_files(place: str) -> tuple[tuple[str, ...], tuple[str, ...], Any]:
 
     try:
         remote, path = import_module("fsspec").core.url_to_fs(place)
-        names = [path]
+        names = [path] if remote.exists(path) else []
         if any(sign in path for sign in "*?["):
             names = remote.glob(path)
         elif remote.isdir(path):

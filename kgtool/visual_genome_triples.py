@@ -89,7 +89,7 @@ class VisualGenomeTriples:
         texts = _Texts(ends), _Texts(terms), _Texts(ends)
         for batch in stream:
             columns, rows_before = rows_of(batch, known)
-            image = np.repeat(batch.columns["image"], np.diff(rows_before, prepend=0))
+            image = np.repeat(batch.columns["image"], np.diff(rows_before.astype(np.int64), prepend=0))
             arrays = [column.array(codes) for column, codes in zip(texts, columns, strict=False)]
             yield pa.table(
                 [pa.array(image, mask=image < 0), *arrays], names=["image_id", *COLUMNS[self._kind]]
