@@ -18,6 +18,7 @@ import numpy as np
 from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
 from kgtool.coco import Dataset, Image, RelationCategory, Relations
+from kgtool.column_buffer import ColumnBuffer
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
 from kgtool.json_stream import ColumnStream, Vocabulary
@@ -37,8 +38,6 @@ from kgtool.splits import save_split, split_by_lists, split_by_seed
 from kgtool.visual_genome import ImageDecoder, ObjectDecoder, RelationDecoder, fold_text, only_synset
 from kgtool.workers import DecoderSpec
 
-#: Bytes of text in a block: so few that its records stay in a core's cache. With 1 MB it is slower by half.
-BLOCK_SIZE = 1 << 17
 #: What `strict` makes an error of; the other reasons are what the selection is about.
 DIRT = (NO_IMAGE, NO_AREA, TWICE)
 
@@ -149,7 +148,6 @@ def _stream(
         vocabularies,
         num_workers=options.num_workers,
         on_progress=options.on_progress,
-        block_size=BLOCK_SIZE,
     )
 
 
@@ -210,31 +208,33 @@ def read_objects(path: Path, options: ReadOptions) -> tuple[ObjectRows, dict[str
     """
     synsets = Vocabulary(only_synset, first=("", None))
     spec = DecoderSpec(ObjectDecoder, {"with_boxes": True})
-    parts: dict[str, list[np.ndarray]] = {
-        name: [] for name in ("image", "object_id", "synset", "box", "merged_row", "merged_id")
-    }
+    buffer = ColumnBuffer(
+        image=np.int64,
+        object_id=np.int64,
+        synset=np.int32,
+        box=np.int32,
+        merged_row=np.int64,
+        merged_id=np.int64,
+    )
     num_rows = 0
     stream = _stream(path, spec, {"synsets": synsets}, options)
     for batch in stream:
         columns = batch.columns
-        parts["image"].append(np.repeat(columns["image"], columns["rows"]))
+        buffer.append("image", np.repeat(columns["image"], columns["rows"]))
         for name in ("object_id", "synset", "merged_id"):
-            parts[name].append(columns[name])
-        parts["box"].append(_boxes(*(columns[name] for name in "xywh")))
-        end = num_rows + len(columns["synset"])
-        parts["merged_row"].append(np.repeat(np.arange(num_rows, end), columns["merged"]))
-        num_rows = end
-    if not parts["image"]:
-        raise InputError(f"{path}: found no records; expected objects.json")
-    joined = {name: np.concatenate(parts.pop(name)) for name in list(parts)}
+            buffer.append(name, columns[name])
+        buffer.append("box", _boxes(*(columns[name] for name in "xywh")))
+        merged = np.flatnonzero(columns["merged"])
+        buffer.append("merged_row", np.repeat(merged + num_rows, columns["merged"][merged]))
+        num_rows += len(columns["synset"])
     rows = ObjectRows(
-        image_id_N=joined["image"],
-        object_id_N=joined["object_id"],
-        synset_N=joined["synset"],
-        boxes_xywh_N4=joined["box"],
+        image_id_N=buffer.column("image"),
+        object_id_N=buffer.column("object_id"),
+        synset_N=buffer.column("synset"),
+        boxes_xywh_N4=buffer.column("box").reshape(-1, 4),
         synsets=tuple(synsets.names()),
-        merged_row_M=joined["merged_row"],
-        merged_id_M=joined["merged_id"],
+        merged_row_M=buffer.column("merged_row"),
+        merged_id_M=buffer.column("merged_id"),
     )
     return rows, _source(stream)
 
@@ -243,8 +243,8 @@ def _boxes(*columns: np.ndarray) -> np.ndarray:
     """Boxes (N, 4) of columns in which NaN means unknown: int32 where all numbers are whole and fit."""
     boxes = np.stack(columns, axis=1)
     boxes[np.isnan(boxes).any(axis=1)] = 0
-    whole = boxes.astype(np.int32) if (np.abs(boxes) < 2**30).all() else None
-    return whole if whole is not None and (whole == boxes).all() else boxes
+    whole = (np.abs(boxes) < 2**30).all() and (boxes == np.trunc(boxes)).all()
+    return boxes.astype(np.int32) if whole else boxes
 
 
 def read_relations(path: Path, options: ReadOptions) -> tuple[RelationRows, dict[str, Any]]:
@@ -256,18 +256,19 @@ def read_relations(path: Path, options: ReadOptions) -> tuple[RelationRows, dict
     predicates = Vocabulary(fold_text)
     spec = DecoderSpec(RelationDecoder, {"with_ids": True})
     vocabularies = {"synsets": Vocabulary(only_synset), "terms": predicates}
-    parts: dict[str, list[np.ndarray]] = {name: [] for name in ("image", "subject_id", "term", "object_id")}
+    buffer = ColumnBuffer(image=np.int64, subject_id=np.int64, term=np.int32, object_id=np.int64)
     stream = _stream(path, spec, vocabularies, options)
     for batch in stream:
-        columns = batch.columns
-        parts["image"].append(np.repeat(columns["image"], columns["rows"]))
+        buffer.append("image", np.repeat(batch.columns["image"], batch.columns["rows"]))
         for name in ("subject_id", "term", "object_id"):
-            parts[name].append(columns[name])
-    if not parts["image"]:
-        raise InputError(f"{path}: found no records; expected relationships.json")
-    joined = {name: np.concatenate(columns) for name, columns in parts.items()}
-    names = tuple(name or "" for name in predicates.names())
-    rows = RelationRows(joined["image"], joined["subject_id"], joined["term"], joined["object_id"], names)
+            buffer.append(name, batch.columns[name])
+    rows = RelationRows(
+        image_id_L=buffer.column("image"),
+        subject_id_L=buffer.column("subject_id"),
+        predicate_L=buffer.column("term"),
+        object_id_L=buffer.column("object_id"),
+        predicates=tuple(name or "" for name in predicates.names()),
+    )
     return rows, _source(stream)
 
 
