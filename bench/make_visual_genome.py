@@ -1,12 +1,13 @@
-#!/usr/bin/env python3
 """Write Visual-Genome-shaped JSON of any size, the same bytes for the same seed.
 
     python bench/make_visual_genome.py --images 108077 --out DIR [--seed 0]
 
-writes DIR/objects.json and DIR/image_data.json in the layout of Visual Genome v1.4: one top-level array, the
-default separators of `json.dump`. What a reader can trip over is in it: objects with no synset or with two,
-names with quotes, braces and letters beyond ASCII, merged object ids, boxes past the edge or of no width,
-images without objects and images without an entry in image_data.json, `coco_id` null or not.
+writes DIR/objects.json, image_data.json, relationships.json and attributes.json in the layout of Visual
+Genome v1.4: one top-level array, the default separators of `json.dump`. What a reader can trip over is in it:
+objects with no synset or with two, names with quotes, braces and letters beyond ASCII, merged object ids,
+boxes past the edge or of no width, images without objects and images without an entry in image_data.json,
+`coco_id` null or not, predicates and attributes in capitals and with stray blanks, objects without
+`attributes`.
 
 Every block of 1,000 images has its own random stream, so that the first records of a large file are the
 records of a small one.
@@ -14,7 +15,7 @@ records of a small one.
 
 import argparse
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,8 +23,13 @@ import numpy as np
 
 BLOCK = 1000
 NUM_SYNSETS = 8000
+NUM_PREDICATES = 9000
+NUM_ATTRIBUTES = 20000
 OBJECTS_PER_IMAGE = 35
+RELATIONSHIPS_PER_IMAGE = 21
 IMAGE_SIZES = np.array([[800, 600], [640, 480], [500, 375], [375, 500], [1024, 768]])
+FREQUENT_PREDICATES = ["on", "has", "in", "of", "wearing", "with", "behind", "holding", "on top of", "near"]
+FREQUENT_ATTRIBUTES = ["white", "black", "blue", "green", "red", "brown", "yellow", "large", "small", "tall"]
 FREQUENT_NOUNS = ["window", "man", "shirt", "tree", "sign", "wall", "person", "building", "ground", "sky"]
 
 
@@ -38,10 +44,10 @@ class Objects:
     box_N4: np.ndarray  # x, y, w, h in pixels
 
 
-def noun(index: int) -> str:
+def noun(index: int, frequent: list[str] = FREQUENT_NOUNS) -> str:
     """A word for an index: real ones first, then pronounceable ones."""
-    if index < len(FREQUENT_NOUNS):
-        return FREQUENT_NOUNS[index]
+    if index < len(frequent):
+        return frequent[index]
     syllables = [consonant + vowel for consonant in "bdfgklmnprstvz" for vowel in "aeiou"]
     word, rest = "", index
     while rest:
@@ -120,6 +126,88 @@ def image_records(seed: int, first: int, images: int) -> Iterator[str]:
         yield json.dumps(record)
 
 
+def ranks(stream: np.random.Generator, most: int, size: int, power: float) -> np.ndarray:
+    """Indices below `most`, the first by far the most frequent."""
+    weight = 1.0 / (np.arange(most) + 1.5) ** power
+    drawn = np.searchsorted(np.cumsum(weight) / weight.sum(), stream.random(size))
+    return np.minimum(drawn, most - 1)
+
+
+def spellings(words: list[str]) -> list[str]:
+    """Each word as JSON in four spellings that mean the same: as it is, in capitals, with blanks, both."""
+    return [
+        json.dumps(text) for word in words for text in (word, word.upper(), f"{word} ", f" {word.upper()}")
+    ]
+
+
+def spelling_of(stream: np.random.Generator, index_N: np.ndarray) -> list[int]:
+    """Positions in `spellings` for words: nine of ten as they are, or for the first words in capitals."""
+    form_N = np.searchsorted([0.6, 0.92, 0.97], stream.random(len(index_N)))
+    return (4 * index_N + np.where((index_N > 5) & (form_N == 1), 0, form_N)).tolist()
+
+
+def end_texts(objects: Objects) -> list[str]:
+    """Each object as an end of a relationship: `name`, or `names` and what was merged into it."""
+    words = [noun(index) for index in range(NUM_SYNSETS + 1)]
+    synsets = [f"{word}.n.0{1 + index % 3}" for index, word in enumerate(words)]
+    texts = []
+    columns = (objects.noun_N, objects.form_N, objects.id_N, objects.box_N4)
+    for at, form, object_id, (x, y, w, h) in zip(*(column.tolist() for column in columns), strict=True):
+        named = json.dumps(synsets[at : at + 1] if form == 0 else [] if form == 1 else synsets[at : at + 2])
+        rest = f'"h": {h}, "object_id": {object_id}, "synsets": {named}, "w": {w}, "y": {y}, "x": {x}'
+        if object_id % 10 == 0:
+            texts.append(
+                f'{{{rest}, "merged_object_ids": [{object_id + 500_000_000}], "names": ["{words[at]}"]}}'
+            )
+        else:
+            texts.append(f'{{"name": "{words[at]}", {rest}}}')
+    return texts
+
+
+def relationship_records(seed: int, first: int, images: int) -> Iterator[str]:
+    """One record of relationships.json an image; ends are objects of objects.json."""
+    stream, objects = np.random.default_rng([seed, 3, first]), block_objects(seed, first)
+    ends = end_texts(objects)
+    start_B = np.searchsorted(objects.image_N, first + 1 + np.arange(BLOCK + 1))
+    have_B = np.diff(start_B)
+    count_B = (-np.log1p(-stream.random(BLOCK)) * RELATIONSHIPS_PER_IMAGE).astype(int) * (have_B > 1)
+    row_N = np.repeat(np.arange(BLOCK), count_B)
+    end_N2 = start_B[row_N, None] + (stream.random((len(row_N), 2)) * have_B[row_N, None]).astype(int)
+    predicate_N = ranks(stream, NUM_PREDICATES, len(row_N), 1.35)
+    predicates = spellings([noun(index, FREQUENT_PREDICATES) for index in range(NUM_PREDICATES)])
+    synset_N = np.where(stream.random(len(row_N)) < 0.85, predicate_N, -1)
+    lines = [
+        f'{{"predicate": {predicates[form]}, "object": {ends[to]}, "relationship_id": {first * 64 + at}, '
+        f'"synsets": {[] if synset < 0 else json.dumps([f"p{synset}.v.01"])}, "subject": {ends[start]}}}'
+        for at, (form, synset, (start, to)) in enumerate(
+            zip(spelling_of(stream, predicate_N), synset_N.tolist(), end_N2.tolist(), strict=True)
+        )
+    ]
+    cut_B = np.concatenate([[0], np.cumsum(count_B)]).tolist()
+    for row in range(images):
+        listed = ", ".join(lines[cut_B[row] : cut_B[row + 1]])
+        yield f'{{"relationships": [{listed}], "image_id": {first + row + 1}}}'
+
+
+def attribute_records(seed: int, first: int, images: int) -> Iterator[str]:
+    """One record of attributes.json an image: all objects of objects.json, half of them with attributes."""
+    stream, objects = np.random.default_rng([seed, 4, first]), block_objects(seed, first)
+    ends = end_texts(objects)
+    count_N = np.searchsorted([0.52, 0.82, 0.945, 0.985], stream.random(len(ends)))
+    attribute_M = ranks(stream, NUM_ATTRIBUTES, int(count_N.sum()), 1.1)
+    attributes = spellings([noun(index, FREQUENT_ATTRIBUTES) for index in range(NUM_ATTRIBUTES)])
+    texts = [attributes[form] for form in spelling_of(stream, attribute_M)]
+    cut_N = np.concatenate([[0], np.cumsum(count_N)]).tolist()
+    lines = [
+        f'{text[:-1]}, "attributes": [{", ".join(texts[start:end])}]}}' if end > start else text
+        for text, start, end in zip(ends, cut_N[:-1], cut_N[1:], strict=True)
+    ]
+    cut_B = np.searchsorted(objects.image_N, first + 1 + np.arange(BLOCK + 1)).tolist()
+    for row in range(images):
+        listed = ", ".join(lines[cut_B[row] : cut_B[row + 1]])
+        yield f'{{"image_id": {first + row + 1}, "attributes": [{listed}]}}'
+
+
 def write_array(path: Path, records: Iterable[str]) -> None:
     """Write records as one JSON array."""
     with path.open("w", encoding="ascii", newline="") as file:
@@ -136,16 +224,20 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    blocks = [(first, min(BLOCK, options.images - first)) for first in range(0, options.images, BLOCK)]
-    seed = options.seed
-    write_array(
-        options.out / "objects.json",
-        (text for first, images in blocks for text in object_records(block_objects(seed, first), images)),
-    )
-    write_array(
-        options.out / "image_data.json",
-        (text for first, images in blocks for text in image_records(seed, first, images)),
-    )
+    make_files(options.out, options.images, options.seed)
+
+
+def make_files(folder: Path, images: int, seed: int = 0) -> None:
+    """Write the four files into an existing folder."""
+    blocks = [(first, min(BLOCK, images - first)) for first in range(0, images, BLOCK)]
+    records_by_name: dict[str, Callable[[int, int], Iterator[str]]] = {
+        "objects": lambda first, number: object_records(block_objects(seed, first), number),
+        "image_data": lambda first, number: image_records(seed, first, number),
+        "relationships": lambda first, number: relationship_records(seed, first, number),
+        "attributes": lambda first, number: attribute_records(seed, first, number),
+    }
+    for name, records in records_by_name.items():
+        write_array(folder / f"{name}.json", (text for block in blocks for text in records(*block)))
 
 
 if __name__ == "__main__":
