@@ -98,13 +98,20 @@ def iter_relation_counts(
             subject, other, predicate = _named(subject, other, boxes_N4, window, geometry, num_neighbours)
             key = (first[subject] - start) * len(PREDICATES) + predicate
             key = (key * num_classes + class_N[subject]) * num_classes + class_N[other]
-            keys.append(np.unique(key))
-        seen = np.unique(np.concatenate(keys))
-        relation, count = np.unique(seen % (len(PREDICATES) * num_classes**2), return_counts=True)
+            keys.append(_unique(key)[0])
+        seen = _unique(np.concatenate(keys))[0]
+        relation, count = _unique(seen % (len(PREDICATES) * num_classes**2))
         rest, object_ = np.divmod(relation, num_classes)
         predicate, subject = np.divmod(rest, num_classes)
         if len(count):
-            yield RelationCounts(subject, predicate, object_, count.astype(np.int64))
+            yield RelationCounts(subject, predicate, object_, count)
+
+
+def _unique(values: Integers) -> tuple[Integers, Integers]:
+    """Ascending unique values and how often each occurs; `np.unique` takes many times longer here."""
+    ordered = np.sort(values)
+    starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]])[: len(ordered)])
+    return ordered[starts], np.diff(starts, append=len(ordered))
 
 
 def _first_two_of_each_class(image_N: Integers, class_N: Integers) -> npt.NDArray[np.bool_]:
