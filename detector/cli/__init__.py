@@ -15,6 +15,7 @@ COMMANDS = {
     "train": ("detector.cli.train", "train_command", "Train a detector and evaluate it."),
     "eval": ("detector.cli.evaluate", "eval_command", "The twelve COCO numbers of a trained detector."),
     "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures for image files."),
+    "pretrain": ("detector.cli.pretrain", "pretrain_command", "Train a backbone as a classifier."),
     "recipes": ("detector.cli.recipes", "recipes_command", "List the recipes, or the settings of one."),
 }
 
