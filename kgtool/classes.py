@@ -287,7 +287,8 @@ def resolve_names(table: ClassTable, count_by_synset: Mapping[str, int]) -> tupl
     if absent:
         shown = ", ".join(absent[:5]) + (f" and {len(absent) - 5} more" if len(absent) > 5 else "")
         messages.append(
-            f"{len(absent)} of {len(table)} classes stay without evidence, the data has no such synset: {shown}"
+            f"{len(absent)} of {len(table)} classes stay without evidence, "
+            f"the data has no such synset: {shown}"
         )
     return ClassTable(table.names, tuple(synsets)), messages
 
