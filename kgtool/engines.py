@@ -75,7 +75,12 @@ class Engine:
                     batches = self.backend.raw_sql(query).toArrow().to_batches()
                 else:
                     batches = pa.RecordBatchReader.from_stream(self.backend.con.sql(query))
-            yield from batches
+            schema = expression.schema().to_pyarrow()  # a sum of DuckDB's is a decimal of 38 digits
+            for batch in batches:
+                columns = [
+                    column.cast(field.type) for column, field in zip(batch.columns, schema, strict=True)
+                ]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 @contextmanager

@@ -191,6 +191,19 @@ def _ranked(
     rank[order] = np.arange(len(order))
     index = np.concatenate([rows for rows, _ in kept])
     index[:, 1] = rank[index[:, 1]]
+    rows = _ordered(index, np.concatenate([counts for _, counts in kept]))
+    return Evidence(tuple(names[code] for code in order), totals[order], *rows)
+
+
+def _ordered(
+    index: npt.NDArray[np.int32], count: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
+    """Rows in ascending order; those that folding made equal are added up, which is rare."""
+    key = np.zeros(len(index), dtype=np.int64)
+    for column in index.T:
+        key = key * (int(column.max(initial=0)) + 1) + column
+    order = np.argsort(key)
+    if (np.diff(key[order]) > 0).all():
+        return index[order], count[order]
     with closing(EvidenceCounter()) as counter:
-        index, count = counter.count(index, np.concatenate([counts for _, counts in kept]))
-    return Evidence(tuple(names[code] for code in order), totals[order], index, count)
+        return counter.count(index, count)
