@@ -20,7 +20,7 @@ from kgtool.files import atomic_path
 from kgtool.json_rows import iter_rows
 
 
-class Image(msgspec.Struct, frozen=True, omit_defaults=True):
+class Image(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     """One image: id, path below the image folder, size in pixels, and COCO's id where it has one."""
 
     id: int

@@ -31,7 +31,8 @@ EndKey = Literal["synset", "name"]
 #: Codes that every vocabulary of this module starts with: nothing there, and more than one synset.
 EMPTY, SEVERAL = 0, 1
 
-Synsets = tuple[str, ...] | None
+#: How a decoder's vocabulary has them: one synset, no synset, or (False) more than one.
+SynsetValue = str | Literal[False] | None
 
 
 def fold_text(text: str | None) -> str:
@@ -44,24 +45,32 @@ def fold_text(text: str | None) -> str:
     return " ".join(text.casefold().split()) if text else ""
 
 
-def only_synset(synsets: Synsets) -> str | None:
+def only_synset(value: SynsetValue) -> str | None:
     """The synset where there is exactly one, "" where there is none, None where there are several."""
-    if not synsets:
-        return ""
-    return synsets[0] if len(synsets) == 1 else None
+    return None if value is False else value or ""
 
 
-def first_synset(synsets: Synsets) -> str:
+def first_synset(value: str | None) -> str:
     """The first synset, or "" where there is none."""
-    return synsets[0] if synsets else ""
+    return value or ""
+
+
+class Synsets(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """The first two strings of a list of synsets: what tells none, one and several apart."""
+
+    first: str | None = None
+    second: str | None = None
+
+
+_NO_SYNSETS = Synsets()
 
 
 class _End(msgspec.Struct, gc=False):
-    synsets: Synsets = None
+    synsets: Synsets | None = _NO_SYNSETS
 
 
 class _KnownEnd(msgspec.Struct, gc=False):
-    synsets: Synsets = None
+    synsets: Synsets | None = _NO_SYNSETS
     object_id: int | None = None
     id: int | None = None
 
@@ -76,8 +85,7 @@ class _NamedEnd(msgspec.Struct, gc=False):
 
     @property
     def synsets(self) -> Synsets:
-        text = fold_text(self.name or (self.names or [None])[0])
-        return (text,) if text else None
+        return Synsets(fold_text(self.name or (self.names or [None])[0]) or None)
 
 
 class _Relation(msgspec.Struct, gc=False):
@@ -106,7 +114,9 @@ class RelationDecoder:
         self, *, term_key: TermKey = "text", with_ids: bool = False, end_key: EndKey = "synset"
     ) -> None:
         end = _NamedEnd if end_key == "name" else _KnownEnd if with_ids else _End
-        term = ("term", str | None, None) if term_key == "text" else ("term", Synsets, None)
+        term: Any = ("term", str | None, None)
+        if term_key == "synset":
+            term = ("term", Synsets | None, _NO_SYNSETS)
         relation = msgspec.defstruct(
             "Relation",
             [term, ("subject", end | None, None), ("object", end | None, None)],
@@ -116,6 +126,7 @@ class RelationDecoder:
         self.record_type = _record_type("relationships", relation, with_image=with_ids)
         self.vocabularies = {"synsets": Interner(), "terms": Interner()}
         self._with_ids = with_ids
+        self._by_text = term_key == "text"
         self._blank = end()
 
     def columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
@@ -132,9 +143,11 @@ class RelationDecoder:
         synsets, terms = self.vocabularies["synsets"], self.vocabularies["terms"]
         columns = {
             "rows": _row_counts(records),
-            "subject": synsets.codes([row.subject.synsets for row in rows]),
-            "term": terms.codes([row.term for row in rows]),
-            "object": synsets.codes([row.object.synsets for row in rows]),
+            "subject": synsets.codes(_values([row.subject.synsets for row in rows])),
+            "term": terms.codes(
+                [row.term for row in rows] if self._by_text else [row.term.first for row in rows]
+            ),
+            "object": synsets.codes(_values([row.object.synsets for row in rows])),
         }
         if self._with_ids:
             columns["image"] = _image_ids(records)
@@ -143,9 +156,11 @@ class RelationDecoder:
         return columns
 
     def _without_nulls(self, row: Any) -> Any:
+        no_term = None if self._by_text else _NO_SYNSETS
         if row is None:
-            return _Relation(self._blank, self._blank)
-        return _Relation(row.subject or self._blank, row.object or self._blank, row.term)
+            return _Relation(self._blank, self._blank, no_term)
+        subject, object_ = _with_synsets(row.subject or self._blank), _with_synsets(row.object or self._blank)
+        return _Relation(subject, object_, row.term or no_term)
 
 
 class AttributeDecoder:
@@ -183,7 +198,7 @@ class AttributeDecoder:
         rows = [row for described in rows_of for row in described]
         columns = {
             "rows": array("I", [len(described) for described in rows_of]),
-            "object": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
+            "object": self.vocabularies["synsets"].codes(_values([row.synsets for row in rows])),
             "mentions": array("I", [len(row.attributes) for row in rows]),
             "term": self.vocabularies["terms"].codes([term for row in rows for term in row.attributes]),
         }
@@ -193,37 +208,35 @@ class AttributeDecoder:
         return columns
 
 
-class _Object(msgspec.Struct, gc=False):
-    synsets: Synsets = None
-    object_id: int | None = None
-    id: int | None = None
-    merged_object_ids: list[int] | None = None
-
-
-class _BoxedObject(_Object, gc=False):
-    x: float | None = None
-    y: float | None = None
-    w: float | None = None
-    h: float | None = None
-
-
 class ObjectDecoder:
     """Objects of a block.
 
-    Columns: `rows` and `image` (one a record), `synset` and `object_id` (one an object), `merged` (one an
-    object: how many ids were merged into it), `merged_id` (one such an id); with `with_boxes` also `x`, `y`,
-    `w`, `h` in pixels (one an object; NaN where the file has none).
+    Columns: `rows` and `image` (one a record), `synset` and `object_id` (one an object); with `with_merged`
+    also `merged` (one an object: how many ids were merged into it) and `merged_id` (one such an id); with
+    `with_boxes` also `x`, `y`, `w`, `h` in pixels (one an object; NaN where the file has none).
 
     Args:
         with_boxes: whether to read the boxes.
+        with_merged: whether to read which objects were merged into others.
     """
 
     codes: ClassVar = {"synset": "synsets"}
 
-    def __init__(self, *, with_boxes: bool = False) -> None:
-        self.record_type = _record_type("objects", _BoxedObject if with_boxes else _Object, with_image=True)
+    def __init__(self, *, with_boxes: bool = False, with_merged: bool = True) -> None:
+        fields: list[Any] = [
+            ("synsets", Synsets | None, _NO_SYNSETS),
+            ("object_id", int | None, None),
+            ("id", int | None, None),
+        ]
+        if with_merged:
+            fields.append(("merged_object_ids", list[int] | None, None))
+        if with_boxes:
+            fields += [(name, float | None, None) for name in "xywh"]
+        described = msgspec.defstruct("Object", fields, gc=False)
+        self.record_type = _record_type("objects", described, with_image=True)
         self.vocabularies = {"synsets": Interner()}
         self._with_boxes = with_boxes
+        self._with_merged = with_merged
 
     def columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
         """Columns of the records of one block."""
@@ -235,15 +248,16 @@ class ObjectDecoder:
 
     def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
         rows = [row for record in records for row in record.rows]
-        merged = [row.merged_object_ids for row in rows]
         columns: dict[str, array[Any]] = {
             "rows": _row_counts(records),
             "image": _image_ids(records),
-            "synset": self.vocabularies["synsets"].codes([row.synsets for row in rows]),
+            "synset": self.vocabularies["synsets"].codes(_values([row.synsets for row in rows])),
             "object_id": _object_ids(rows),
-            "merged": array("I", [len(ids) if ids else 0 for ids in merged]),
-            "merged_id": array("q", [known for ids in merged if ids for known in ids]),
         }
+        if self._with_merged:
+            merged = [row.merged_object_ids for row in rows]
+            columns["merged"] = array("I", [len(ids) if ids else 0 for ids in merged])
+            columns["merged_id"] = array("q", [known for ids in merged if ids for known in ids])
         if self._with_boxes:
             columns["x"] = _pixels([row.x for row in rows])
             columns["y"] = _pixels([row.y for row in rows])
@@ -294,7 +308,22 @@ def _record_type(rows: str, row: Any, *, with_image: bool) -> Any:
 
 def _drop_nulls(records: list[Any]) -> None:
     for record in records:
-        record.rows = [row for row in record.rows or () if row is not None]
+        record.rows = [_with_synsets(row) for row in record.rows or () if row is not None]
+
+
+def _with_synsets(row: Any) -> Any:
+    if row.synsets is None:
+        row.synsets = _NO_SYNSETS
+    return row
+
+
+def _values(synsets: list[Synsets]) -> list[SynsetValue]:
+    """One value for each list of synsets."""
+    first: list[SynsetValue] = [listed.first for listed in synsets]
+    second = [listed.second for listed in synsets]
+    if second.count(None) < len(second):
+        first = [one if more is None else False for one, more in zip(first, second, strict=True)]
+    return first
 
 
 def _row_counts(records: list[Any]) -> "array[int]":

@@ -97,7 +97,7 @@ def split_visual_genome(
     """
     with atomic_folder(out, overwrite=overwrite) as part:
         images, image_source = read_images(image_data)
-        rows, object_source = read_objects(objects, options)
+        rows, object_source = read_objects(objects, options, with_merged=relationships is not None)
         sources = [object_source, image_source]
         counts = count_synsets(rows)
         if not any(counts.values()):
@@ -200,14 +200,19 @@ def _file_name(url: str | None) -> str:
     return "/".join(url.rstrip("/").rsplit("/", 2)[-2:]) if url else ""
 
 
-def read_objects(path: Path, options: ReadOptions) -> tuple[ObjectRows, dict[str, Any]]:
+def read_objects(path: Path, options: ReadOptions, *, with_merged: bool) -> tuple[ObjectRows, dict[str, Any]]:
     """Read objects.json into columns, and what the file was.
+
+    Args:
+        path: objects.json.
+        options: how it is read.
+        with_merged: whether to read which objects were merged into others; only relationships need it.
 
     Raises:
         InputError: the file cannot be read, or is not what objects.json should be.
     """
     synsets = Vocabulary(only_synset, first=("", None))
-    spec = DecoderSpec(ObjectDecoder, {"with_boxes": True})
+    spec = DecoderSpec(ObjectDecoder, {"with_boxes": True, "with_merged": with_merged})
     buffer = ColumnBuffer(
         image=np.int64,
         object_id=np.int64,
@@ -221,11 +226,13 @@ def read_objects(path: Path, options: ReadOptions) -> tuple[ObjectRows, dict[str
     for batch in stream:
         columns = batch.columns
         buffer.append("image", np.repeat(columns["image"], columns["rows"]))
-        for name in ("object_id", "synset", "merged_id"):
-            buffer.append(name, columns[name])
+        buffer.append("object_id", columns["object_id"])
+        buffer.append("synset", columns["synset"])
         buffer.append("box", _boxes(*(columns[name] for name in "xywh")))
-        merged = np.flatnonzero(columns["merged"])
-        buffer.append("merged_row", np.repeat(merged + num_rows, columns["merged"][merged]))
+        if with_merged:
+            owners = np.flatnonzero(columns["merged"])
+            buffer.append("merged_row", np.repeat(owners + num_rows, columns["merged"][owners]))
+            buffer.append("merged_id", columns["merged_id"])
         num_rows += len(columns["synset"])
     rows = ObjectRows(
         image_id_N=buffer.column("image"),
