@@ -24,7 +24,7 @@ from detector.image_folder import LabelledImages, SquareImages, iter_squares, lo
 from detector.optimizer import build_optimizer, build_schedule
 from detector.overrides import flatten
 from detector.rcnn import IMAGENET_MEAN, IMAGENET_STD
-from detector.train import check_run_folder_free, seed_everything
+from detector.train import check_run_folder_free, denormals_as_zero, seed_everything
 from detector.training_log import TrainingLog
 from detector.weight_average import WeightAverage
 
@@ -108,7 +108,10 @@ def pretrain(
     save_json({"backbone": name, "settings": flatten(config)}, out / CONFIG_FILE)
     save_json({"classes": images.class_names}, out / CLASSES_FILE)
     steps_per_epoch = math.ceil(len(images.paths) / config.train.batch_size)
-    with TrainingLog(out / LOG_FILE, config.train.epochs, steps_per_epoch, quiet=quiet) as log:
+    with (
+        denormals_as_zero(),
+        TrainingLog(out / LOG_FILE, config.train.epochs, steps_per_epoch, quiet=quiet) as log,
+    ):
         million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         log.message(f"{name}: {million:.2f} M parameters on {target_device}")
         for found in (images, evaluated):
