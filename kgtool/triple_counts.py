@@ -78,6 +78,8 @@ class TripleCounts:
         kept = [(np.empty((0, len(keys)), dtype=np.int32), np.empty(0, dtype=np.int64))]
         for batch in self._engine.iter_batches(count_expression(self._of_classes(texts), keys)):
             count = np.asarray(batch.column("count"))
+            if count.min(initial=0) < 0:
+                raise InputError(f"{self._shards.files[0]}, count: found a negative number; expected counts")
             term = _codes(batch.column("term"), terms)
             totals = np.concatenate([totals, np.zeros(len(terms) - len(totals), dtype=np.int64)])
             np.add.at(totals, term, count)
@@ -85,7 +87,8 @@ class TripleCounts:
             np.add.at(reasons, reason, count)
             ends = [_positions(batch.column(key), texts, position) for key in keys[::2]]
             rows = np.stack([ends[0], term, *ends[1:]], axis=1)
-            kept.append((rows[reason == 0], count[reason == 0]))
+            counted = (reason == 0) & (count > 0)
+            kept.append((rows[counted], count[counted]))
         self.num_read = int(reasons.sum())
         names = (_EMPTY_TERM[self._kind], self._no_end(), NOT_IN_LIST)
         self.skipped = dict(zip(names, reasons[1:].tolist(), strict=True))
@@ -151,7 +154,8 @@ def _rows(table: Any, shards: Shards, kind: str) -> Any:
     columns = {"subject": table["subject"].cast("string").nullif(""), "term": table[term].cast("string")}
     if kind == "relation":
         columns["object"] = table["object"].cast("string").nullif("")
-    count = table["count"].cast("int64") if "count" in shards.columns else ibis.literal(1, "int64")
+    one = ibis.literal(1, "int64")
+    count = table["count"].cast("int64").coalesce(one) if "count" in shards.columns else one
     return table.select(**columns, count=count)
 
 

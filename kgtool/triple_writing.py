@@ -199,9 +199,14 @@ def _suffix(source: Path | str) -> str:
 
 
 def _keys(line: bytes) -> set[str]:
-    """Keys of a JSON object whose ends are text; none for anything else."""
+    """Keys of a JSON object whose values are no lists or objects; none for anything else."""
     try:
-        found = msgspec.json.decode(line, type=dict[str, str | int | None])
+        found = msgspec.json.decode(line)
     except msgspec.DecodeError:
         return set()
-    return set(found)
+    plain = (str, int, float, type(None))
+    return (
+        {key for key, value in found.items() if isinstance(value, plain)}
+        if isinstance(found, dict)
+        else set()
+    )

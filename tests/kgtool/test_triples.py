@@ -277,6 +277,30 @@ def test_parquet_of_another_tool_is_read_as_well(tmp_path: Path) -> None:
     assert made.graph.header["sources"][0]["made_from"][0]["name"] == "t.parquet"
 
 
+def test_counts_of_another_tool_may_be_null_or_0_but_not_negative(tmp_path: Path) -> None:
+    rows = {"subject": ["dog"] * 3, "predicate": ["on", "by", "at"], "object": ["cat"] * 3}
+    table = ClassTable(("cat", "dog"), ("", ""))
+    pq.write_table(pa.table({**rows, "count": pa.array([None, 0, 4])}), tmp_path / "t.parquet")
+    graph = build("relation", tmp_path / "t.parquet", classes=table).graph
+    assert graph.counts.tolist() == [[0, 0], [5, 0]]
+    assert graph.evidence.terms == ("at", "on")
+    pq.write_table(pa.table({**rows, "count": [3, -1, 4]}), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"t\.parquet, count: found a negative number"):
+        build("relation", tmp_path / "t.parquet", classes=table)
+
+
+def test_lines_of_json_are_told_apart_by_what_they_hold(tmp_path: Path) -> None:
+    """Records of Visual Genome one a line, and triples with further keys of any kind."""
+    records = dirty.relationships(2)
+    (tmp_path / "vg.jsonl").write_text("\n".join(map(json.dumps, records)))
+    expected = build("relation", write(tmp_path / "r.json", records)).graph.graph_hash
+    assert build("relation", tmp_path / "vg.jsonl").graph.graph_hash == expected
+    line = {"score": 0.5, "box": [1, 2], "subject": "dog", "predicate": "on", "object": "cat"}
+    (tmp_path / "t.jsonl").write_text(json.dumps(line))
+    made = build("relation", tmp_path / "t.jsonl", classes=ClassTable(("cat", "dog"), ("", "")))
+    assert made.graph.counts.tolist() == [[0, 0], [1, 0]]
+
+
 def test_relations_of_a_coco_file_are_triples(tmp_path: Path) -> None:
     boxes = [(1, 1, 1), (2, 1, 2), (3, 2, 2), (4, 2, 1)]
     document = {
