@@ -54,8 +54,11 @@ def rows(path: Path | str, **options: Any) -> list[tuple[Any, ...]]:
 
 
 def slow_rows(records: list[Any]) -> list[tuple[Any, ...]]:
+    def only(synsets: list[str] | None) -> str | None:
+        return "" if not synsets else synsets[0] if len(synsets) == 1 else None
+
     return [
-        (record.get("image_id", -1), only_synset(thing.get("synsets")), fold_text(attribute))
+        (record.get("image_id", -1), only(thing.get("synsets")), fold_text(attribute))
         for record in records
         for thing in record["attributes"] or []
         for attribute in (thing or {}).get("attributes") or []

@@ -64,15 +64,26 @@ def test_folding_folded_text_changes_nothing(text: str) -> None:
     assert fold_text(fold_text(text)) == fold_text(text) == fold_text(f" {text.upper()}\t")
 
 
-def test_synsets_are_one_none_or_several() -> None:
-    assert [only_synset(found) for found in (None, (), ("a",), ("a", "b"), ("a", "a"))] == [
-        "",
-        "",
-        "a",
-        None,
-        None,
-    ]
-    assert [first_synset(found) for found in (None, (), ("a",), ("b", "a"))] == ["", "", "a", "b"]
+@pytest.mark.parametrize(
+    ("synsets", "only", "first"),
+    [
+        ("null", "", ""),
+        ("[]", "", ""),
+        ('["a"]', "a", "a"),
+        ('["b", "a"]', None, "b"),
+        ('["a", "a", "a"]', None, "a"),
+    ],
+)
+def test_synsets_are_one_none_or_several(synsets: str, only: str | None, first: str) -> None:
+    end = f'{{"synsets": {synsets}}}'
+    text = f'[{{"relationships": [{{"subject": {end}, "object": {end}, "synsets": {synsets}}}, {{}}]}}]'
+    decoder = RelationDecoder(term_key="synset")
+    columns = decoder.columns(msgspec.json.decode(text, type=list[decoder.record_type]))
+    values = list(decoder.vocabularies["synsets"])
+    assert [only_synset(values[code]) for code in columns["subject"]] == [only, ""]
+    assert [only_synset(values[code]) for code in columns["object"]] == [only, ""]
+    terms = list(decoder.vocabularies["terms"])
+    assert [first_synset(terms[code]) for code in columns["term"]] == [first, ""]
 
 
 def test_relations_of_releases_1_0_1_2_and_1_4() -> None:
@@ -87,14 +98,14 @@ def test_relations_of_releases_1_0_1_2_and_1_4() -> None:
         RelationDecoder(with_ids=True), [first, {"image_id": 9, "relationships": []}, second]
     ) == {
         "rows": [1, 0, 1],
-        "subject": [None, ("dog.n.01",)],
+        "subject": [None, "dog.n.01"],
         "term": ["on", "ON"],
-        "object": [None, ()],
+        "object": [None, None],
         "image": [1, 9, 2],
         "subject_id": [3, 6],
         "object_id": [4, 7],
     }
-    assert columns_of(RelationDecoder(term_key="synset"), [first, second])["term"] == [None, ("be.v.01",)]
+    assert columns_of(RelationDecoder(term_key="synset"), [first, second])["term"] == [None, "be.v.01"]
 
 
 def test_a_null_in_relations_is_something_empty() -> None:
@@ -104,7 +115,7 @@ def test_a_null_in_relations_is_something_empty() -> None:
         "rows": [3, 0],
         "subject": [None, None, None],
         "term": [None, None, "on"],
-        "object": [None, None, ("a",)],
+        "object": [None, None, "a"],
         "image": [-1, -1],
         "subject_id": [-1, -1, -1],
         "object_id": [-1, -1, -1],
@@ -117,7 +128,7 @@ def test_objects_without_attributes_are_passed_over() -> None:
     records = [{"image_id": 1, "attributes": things}, {"id": 2, "attributes": None}]
     assert columns_of(AttributeDecoder(with_ids=True), records) == {
         "rows": [1, 0],
-        "object": [("a",)],
+        "object": ["a"],
         "mentions": [3],
         "term": ["Red ", None, "Red "],
         "image": [1, 2],
