@@ -3,12 +3,13 @@
 All three come from one list, the runs of equal pixels. Runs go down the columns, from left to right, as in
 COCO's run-length code (RLE; pycocotools, maskApi.c), and go on from the foot of a column to the head of the
 next. An image is looked through once, whatever the number of its masks: the usual way, a comparison of the
-whole image with each value, takes longer with every mask. What then takes time is to decode the PNG.
+whole image with each value, takes longer with every mask. It is looked through in bands of rows that fit
+into a processor's cache. What then takes time is to decode the PNG.
 """
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,9 @@ from kgtool.errors import InputError
 Values = npt.NDArray[np.unsignedinteger[Any]]
 Runs = npt.NDArray[np.int64]
 
-#: What `read_colours` gives for black: its highest byte is 255 for every colour.
+#: The value of a black pixel: the highest byte is 255 for every colour.
 BLACK = 0xFF000000
+_BAND_ROWS = 128
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +52,24 @@ class Masks:
     def __len__(self) -> int:
         return len(self.value_N)
 
+    def without_first(self, count: int) -> "Masks":
+        """All masks but the first so many."""
+        if not count:
+            return self
+        runs = int(self.ends_N[count - 1])
+        columns = self.value_N[count:], self.boxes_xywh_N4[count:], self.area_N[count:]
+        return Masks(self.size, *columns, self.start_R[runs:], self.stop_R[runs:], self.ends_N[count:] - runs)
+
+    def numbered(self) -> npt.NDArray[np.uint32]:
+        """An image (H, W) of the masks' numbers, from 1; 0 where there is none."""
+        lengths = self.stop_R - self.start_R
+        offsets = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        pixels = np.zeros(self.size[0] * self.size[1], dtype=np.uint32)
+        pixels[np.repeat(self.start_R, lengths) + offsets] = np.repeat(
+            np.arange(1, len(self) + 1), self.area_N
+        )
+        return pixels.reshape(self.size, order="F")
+
     def rle(self) -> list[str]:
         """The run-length code of each mask, compressed as in COCO JSON: `segmentation.counts`."""
         if not len(self):
@@ -67,18 +87,34 @@ class Masks:
         return compress_counts(counts_T[kept_T], np.cumsum(kept_T)[ends_N - 1])
 
 
-def read_colours(path: Path) -> npt.NDArray[np.uint32]:
-    """Read an RGB PNG as one number a pixel: red, green and blue from the lowest byte up, then 255.
+class ColourImage:
+    """A decoded RGB image; a pixel is read as a number: red, green and blue from the lowest byte, then 255.
 
-    Shapes:
-        Returns (H, W), read-only.
+    Attributes:
+        size: height and width in pixels.
+    """
+
+    def __init__(self, image: Any) -> None:
+        self.size: tuple[int, int] = (image.height, image.width)
+        self._image = image
+
+    def rows(self, top: int, stop: int) -> npt.NDArray[np.uint32]:
+        """The pixels of some rows, (stop - top, W); bands of rows are cheaper than the whole at once."""
+        band = self._image.crop((0, top, self.size[1], stop))
+        return np.frombuffer(band.tobytes("raw", "RGBX"), "<u4").reshape(stop - top, self.size[1])
+
+    def blue(self) -> npt.NDArray[np.uint8]:
+        """The blue values (H, W)."""
+        return np.frombuffer(self._image.tobytes("raw", "B"), np.uint8).reshape(self.size)
+
+
+def read_colours(path: Path) -> ColourImage:
+    """Read an RGB PNG.
 
     Raises:
         InputError: there is no such file, or it is not a whole RGB PNG.
     """
-    image = _open_png(path, ("RGB",), "an RGB PNG, whose colours are classes and instances")
-    height, width = image.height, image.width
-    return np.frombuffer(image.tobytes("raw", "RGBX"), "<u4").reshape(height, width)
+    return ColourImage(_open_png(path, ("RGB",), "an RGB PNG, whose colours are classes and instances"))
 
 
 def read_indices(path: Path) -> npt.NDArray[np.uint8]:
@@ -94,7 +130,7 @@ def read_indices(path: Path) -> npt.NDArray[np.uint8]:
 
 
 def _open_png(path: Path, modes: Sequence[str], expected: str) -> Any:
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path) as image:
@@ -104,8 +140,11 @@ def _open_png(path: Path, modes: Sequence[str], expected: str) -> Any:
             return image
     except FileNotFoundError:
         raise InputError(f"{path}: no such file; expected {expected}") from None
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: found no image; expected {expected}") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        raise InputError(f"{path}: cannot be decoded ({error}); expected {expected}") from None
+        reason = getattr(error, "strerror", None) or error
+        raise InputError(f"{path}: cannot be decoded ({reason}); expected {expected}") from None
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: {error}; expected {expected}") from None
 
@@ -118,10 +157,39 @@ def find_masks(values_HW: Values, *, background: int = 0) -> Masks:
         background: the value that is no mask.
     """
     height, width = values_HW.shape
-    start_R = _run_starts(values_HW)
-    column_R, row_R = np.divmod(start_R, height)
-    value_R = values_HW[row_R, column_R]
-    stop_R = np.append(start_R[1:], height * width)
+    return _masks_of_runs(
+        (height, width), *_find_runs(lambda top, stop: values_HW[top:stop], height), background
+    )
+
+
+def find_colour_masks(image: ColourImage) -> Masks:
+    """Find the mask of each colour but black; the values are those of `ColourImage.rows`."""
+    return _masks_of_runs(image.size, *_find_runs(image.rows, image.size[0]), BLACK)
+
+
+def _find_runs(rows: Callable[[int, int], Values], height: int) -> tuple[Runs, Values]:
+    """First pixels of the runs, ascending, and their values.
+
+    A run starts where a pixel differs from the one above it. Memory lies along the rows, so that whole rows
+    are compared, a band of them at a time, and what is found is then sorted by columns.
+    """
+    starts, values = [], []
+    first = last = rows(0, 1)[0].copy()
+    for top in range(1, height, _BAND_ROWS):
+        band = rows(top - 1, min(top + _BAND_ROWS, height))
+        row, column = np.divmod(np.flatnonzero(band[1:] != band[:-1]), len(first))
+        starts.append(column * height + row + top)
+        values.append(band[row + 1, column])
+        last = band[-1]
+    heads = np.flatnonzero(first[1:] != last[:-1]) + 1  # differs from the foot of the column before
+    start_R = np.concatenate([[0], heads * height, *starts])
+    value_R = np.concatenate([first[:1], first[heads], *values])
+    order = np.argsort(start_R)
+    return start_R[order], value_R[order]
+
+
+def _masks_of_runs(size: tuple[int, int], start_R: Runs, value_R: Values, background: int) -> Masks:
+    stop_R = np.append(start_R[1:], size[0] * size[1])
     shown = np.flatnonzero(value_R != background)
     value_N, mask_R = np.unique(value_R[shown], return_inverse=True)
     if len(value_N) < 1 << 16:
@@ -129,16 +197,8 @@ def find_masks(values_HW: Values, *, background: int = 0) -> Masks:
     order = np.argsort(mask_R, kind="stable")
     start_R, stop_R = start_R[shown][order], stop_R[shown][order]
     ends_N = np.cumsum(np.bincount(mask_R, minlength=len(value_N)), dtype=np.int64)
-    boxes, area_N = _measure(start_R, stop_R, ends_N, height)
-    return Masks((height, width), value_N, boxes, area_N, start_R, stop_R, ends_N)
-
-
-def _run_starts(values_HW: Values) -> Runs:
-    """First pixels of the runs, ascending. Rows are compared, not columns: memory lies along the rows."""
-    height, width = values_HW.shape
-    row_R, column_R = np.divmod(np.flatnonzero(values_HW[1:] != values_HW[:-1]), width)
-    heads = np.flatnonzero(values_HW[0, 1:] != values_HW[-1, :-1]) + 1
-    return np.sort(np.concatenate([[0], heads * height, column_R * height + row_R + 1]))
+    boxes, area_N = _measure(start_R, stop_R, ends_N, size[0])
+    return Masks(size, value_N, boxes, area_N, start_R, stop_R, ends_N)
 
 
 def _measure(

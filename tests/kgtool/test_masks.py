@@ -13,7 +13,15 @@ from pycocotools import mask as coco_mask
 from scipy import ndimage
 
 from kgtool.errors import InputError
-from kgtool.masks import BLACK, compress_counts, find_masks, read_colours, read_indices, split_components
+from kgtool.masks import (
+    BLACK,
+    compress_counts,
+    find_colour_masks,
+    find_masks,
+    read_colours,
+    read_indices,
+    split_components,
+)
 
 REAL_ADE = Path(__file__).parents[2] / "../shared/real_data/ade"
 REAL_MASKS = (
@@ -42,6 +50,7 @@ def check_against_coco(values_HW: npt.NDArray[np.unsignedinteger], background: i
         mask_HW = values_HW == value
         expected = coco_mask.encode(np.asfortranarray(mask_HW))
         assert codes[row] == expected["counts"].decode()
+        assert ((masks.numbered() == row + 1) == mask_HW).all()
         assert masks.boxes_xywh_N4[row].tolist() == coco_mask.toBbox(expected).tolist()
         assert masks.boxes_xywh_N4[row].tolist() == box_by_where(mask_HW)
         assert masks.area_N[row] == coco_mask.area(expected) == mask_HW.sum()
@@ -61,6 +70,18 @@ def test_boxes_areas_and_codes_equal_pycocotools_on_any_image(values_HW: npt.NDA
 @settings(max_examples=50, deadline=None)
 def test_any_value_may_be_background(values_HW: npt.NDArray[np.uint16], background: int) -> None:
     check_against_coco(values_HW, background)
+
+
+@given(few_values, st.integers(0, 4))
+@settings(max_examples=50, deadline=None)
+def test_masks_without_the_first_are_the_others(values_HW: npt.NDArray[np.uint8], count: int) -> None:
+    masks = find_masks(values_HW)
+    count = min(count, len(masks))
+    rest = masks.without_first(count)
+    assert rest.value_N.tolist() == masks.value_N[count:].tolist()
+    assert rest.boxes_xywh_N4.tolist() == masks.boxes_xywh_N4[count:].tolist()
+    assert rest.area_N.tolist() == masks.area_N[count:].tolist()
+    assert rest.rle() == masks.rle()[count:]
 
 
 @given(st.lists(st.lists(st.integers(0, 2**28), min_size=1, max_size=7), min_size=1, max_size=4))
@@ -98,7 +119,10 @@ def test_many_more_masks_than_blue_has_values() -> None:
 def test_real_masks_equal_pycocotools(name: str) -> None:
     if not (REAL_ADE / name).is_file():
         pytest.skip("the ADE20K samples are not on this machine")
-    assert check_against_coco(read_colours(REAL_ADE / name), BLACK) > 5
+    image = read_colours(REAL_ADE / name)
+    colours_HW = image.rows(0, image.size[0])
+    assert check_against_coco(colours_HW, BLACK) > 5
+    assert find_colour_masks(image).rle() == find_masks(colours_HW, background=BLACK).rle()
 
 
 @given(few_values)
@@ -128,7 +152,22 @@ def test_colours_are_read_as_red_green_blue_from_the_lowest_byte(tmp_path: Path)
         [BLACK + 1 + (2 << 8) + (3 << 16), BLACK],
         [BLACK + 255 + (254 << 8) + (253 << 16), BLACK + (1 << 16)],
     ]
-    assert read_colours(tmp_path / "colours.png").tolist() == expected
+    image = read_colours(tmp_path / "colours.png")
+    assert image.size == (2, 2)
+    assert image.rows(0, 2).tolist() == expected
+    assert image.rows(1, 2).tolist() == expected[1:]
+    assert image.blue().tolist() == [[3, 0], [253, 1]]
+    assert find_colour_masks(image).value_N.tolist() == sorted({*expected[0], *expected[1]} - {BLACK})
+
+
+def test_bands_of_rows_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are looked through in bands; whatever their height, the masks are those of the whole."""
+    values_HW = np.random.default_rng(0).integers(0, 3, (41, 17), dtype=np.uint8)
+    values_HW[:, 5:9] = 2
+    whole = find_masks(values_HW)
+    for rows in (1, 2, 3, 20, 40, 41):
+        monkeypatch.setattr("kgtool.masks._BAND_ROWS", rows)
+        assert find_masks(values_HW).rle() == whole.rle()
 
 
 def test_indices_are_read_from_grey_and_from_palettes(tmp_path: Path) -> None:
@@ -159,10 +198,11 @@ def test_a_broken_png_is_one_line_that_says_where(tmp_path: Path) -> None:
     for what, content in damaged.items():
         path.write_bytes(content)
         with pytest.raises(
-            InputError, match=r"mask\.png: cannot be decoded \(.*; expected an index PNG"
+            InputError, match=r"mask\.png: (cannot be decoded \(.*\)|found no image); expected an index PNG"
         ) as error:
             read_indices(path)
         assert "\n" not in str(error.value), what
+        assert str(error.value).count(str(tmp_path)) == 1, what
     with pytest.raises(InputError, match=r"other\.png: no such file"):
         read_indices(tmp_path / "other.png")
     with pytest.raises(InputError, match=f"{tmp_path.name}.*cannot be decoded"):
