@@ -40,5 +40,8 @@ def fitting(*columns: np.ndarray) -> list[np.ndarray]:
 
 def joint_key(major: np.ndarray, minor: np.ndarray) -> np.ndarray:
     """One int64 that sorts by the first column (below 2**22), then by the second (from `fitting`)."""
-    key: np.ndarray = (major.astype(np.int64) << 41) + (minor + 1)
+    key = major.astype(np.int64)
+    key <<= 41
+    key += minor
+    key += 1
     return key

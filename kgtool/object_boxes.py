@@ -11,7 +11,7 @@ Rules, where the data leaves a choice:
 - Object ids are kept as annotation ids where they are unique and positive, else boxes are numbered from 1.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,36 +95,66 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         table: the classes; one without a synset has no box.
     """
     ids, sizes_M2 = image_columns(images)
-    class_by_code = _class_by_code(objects.synsets, table)
     image_N = position_of(ids, objects.image_id_N)
+    selection = _Selection(objects, image_N, sizes_M2, _class_by_code(objects.synsets, table))
     status_N = np.empty(len(image_N), dtype=np.int8)
-    parts = []
-    for start in range(0, max(len(image_N), 1), CHUNK_ROWS):
+    for start in range(0, len(status_N), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        synset_N, class_N = objects.synset_N[rows], class_by_code[objects.synset_N[rows]]
-        xywh_N4, clipped_N = _clip(objects.boxes_xywh_N4[rows], sizes_M2, image_N[rows])
-        status_N[rows] = _status(synset_N, class_N, image_N[rows], xywh_N4)
-        kept = np.flatnonzero(status_N[rows] == KEPT)
-        parts.append((kept + start, class_N[kept], xywh_N4[kept], clipped_N[kept]))
-    kept, class_K, xywh_K4, clipped_K = (np.concatenate(column) for column in zip(*parts, strict=True))
-    order, twice = _sorted_unique([image_N[kept], objects.object_id_N[kept], class_K, *xywh_K4.T])
-    status_N[kept[twice]] = TWICE
-    kept, class_K, xywh_K4 = kept[order], class_K[order], xywh_K4[order]
+        class_R, xywh_R4, _ = selection.classes_and_boxes(rows)
+        status_N[rows] = _status(objects.synset_N[rows], image_N[rows], class_R, xywh_R4)
+    kept, twice = _sorted_unique(selection, np.flatnonzero(status_N == KEPT))
+    status_N[twice] = TWICE
+
+    image_K = image_N[kept]
+    category_K = np.empty(len(kept), dtype=np.int32)
+    xywh_K4 = np.empty((len(kept), 4), dtype=objects.boxes_xywh_N4.dtype)
+    num_clipped = num_equal = 0
+    for rows in _chunks_of_images(image_K):
+        class_R, xywh_K4[rows], clipped_R = selection.classes_and_boxes(kept[rows])
+        category_K[rows] = class_R + 1
+        num_clipped += int(clipped_R.sum())
+        image_class_R = image_K[rows] * np.int64(len(table)) + class_R
+        num_equal += _num_equal_rows([image_class_R, *xywh_K4[rows].view(np.int64).T])
     annotations = Annotations(
         id_N=_annotation_ids(objects.object_id_N[kept]),
         image_id_N=objects.image_id_N[kept],
-        category_id_N=class_K + 1,
+        category_id_N=category_K,
         boxes_xywh_N4=xywh_K4,
         area_N=np.multiply(xywh_K4[:, 2], xywh_K4[:, 3], dtype=np.result_type(xywh_K4.dtype, np.int64)),
         crowd_N=np.zeros(len(kept), dtype=np.int8),
     )
-    image_class_K = image_N[kept] * np.int64(len(table)) + class_K
-    num_equal = _num_equal_rows([image_class_K, *xywh_K4.view(np.int64).T])
-    return Boxes(annotations, kept, status_N, image_N, int(clipped_K[order].sum()), num_equal)
+    return Boxes(annotations, kept, status_N, image_N, num_clipped, num_equal)
+
+
+@dataclass(frozen=True, eq=False)
+class _Selection:
+    """What is needed to tell the class and the clipped box of any object."""
+
+    objects: ObjectRows
+    image_N: np.ndarray
+    sizes_M2: np.ndarray
+    class_by_code: np.ndarray
+
+    def classes_and_boxes(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """For some objects: class (R,), -1 for none; clipped box (R, 4); whether it was cut (R,)."""
+        clipped, cut = _clip(self.objects.boxes_xywh_N4[rows], self.sizes_M2[self.image_N[rows]])
+        return self.class_by_code[self.objects.synset_N[rows]], clipped, cut
+
+
+def _chunks_of_images(image_K: np.ndarray) -> Iterator[slice]:
+    """Cut rows that are sorted by image into chunks of whole images."""
+    start = 0
+    while start < len(image_K):
+        end = min(start + CHUNK_ROWS, len(image_K))
+        if end < len(image_K):
+            before = int(np.searchsorted(image_K, image_K[end]))
+            end = before if before > start else int(np.searchsorted(image_K, image_K[start], side="right"))
+        yield slice(start, end)
+        start = end
 
 
 def _status(
-    synset_N: np.ndarray, class_N: np.ndarray, image_N: np.ndarray, xywh_N4: np.ndarray
+    synset_N: np.ndarray, image_N: np.ndarray, class_N: np.ndarray, xywh_N4: np.ndarray
 ) -> np.ndarray:
     """What becomes of each object; what is written last is what counts first."""
     status_N = np.zeros(len(synset_N), dtype=np.int8)
@@ -137,10 +167,10 @@ def _status(
 
 
 def image_columns(images: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (M,) in ascending order, and the widths and heights (M, 2) that go with them."""
+    """Ids (M,) in ascending order, and widths and heights (M + 1, 2): the last one for unknown images."""
     rows = sorted((image.id, image.width, image.height) for image in images)
-    table = np.array(rows, dtype=np.int64).reshape(-1, 3)
-    return table[:, 0].copy(), table[:, 1:].copy()
+    table = np.array([*rows, (0, 0, 0)], dtype=np.int64)
+    return table[:-1, 0].copy(), table[:, 1:].copy()
 
 
 def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.ndarray:
@@ -149,28 +179,30 @@ def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.nda
     return np.array([class_by_synset.get(synset, -1) for synset in synsets], dtype=np.int32)
 
 
-def _clip(xywh_N4: np.ndarray, sizes_M2: np.ndarray, image_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clip to the images: boxes (N, 4), and a mask (N,) of those that changed."""
-    # The last size is for images that are not known.
-    limit_N2 = np.append(sizes_M2, [[0, 0]], axis=0).astype(xywh_N4.dtype)[image_N]
+def _clip(xywh_N4: np.ndarray, sizes_N2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clip to images of these sizes: boxes (N, 4), and a mask (N,) of those that changed."""
+    limit_N2 = sizes_N2.astype(xywh_N4.dtype)
     start_N2, length_N2 = xywh_N4[:, :2], xywh_N4[:, 2:]
     clipped_N2 = np.clip(start_N2, 0, limit_N2)
     cut_N2 = clipped_N2 - start_N2 + np.maximum(start_N2 + length_N2 - limit_N2, 0)
     return np.hstack([clipped_N2, length_N2 - cut_N2]), (cut_N2[:, 0] != 0) | (cut_N2[:, 1] != 0)
 
 
-def _sorted_unique(columns: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """The order of the rows by image, object id and so on, and apart the rows equal to the one before."""
-    key = joint_key(columns[0], *fitting(columns[1]))
+def _sorted_unique(selection: _Selection, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Sort rows by image, object id and what they show; apart from them, those equal to the one before."""
+    image_K, object_id_K = selection.image_N[kept], selection.objects.object_id_N[kept]
+    key = joint_key(image_K, *fitting(object_id_K))
     order = np.argsort(key)
     key = key[order]
     if (key[1:] > key[:-1]).all():
-        return order, order[:0]
+        return kept[order], kept[:0]
+    class_K, xywh_K4, _ = selection.classes_and_boxes(kept)
+    columns = [image_K, object_id_K, class_K, *xywh_K4.T]
     order = np.lexsort(columns[::-1])
     same = np.zeros(len(order), dtype=bool)
     same[1:] = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
-    same &= columns[1][order] >= 0  # without an id nothing says that it is the same object
-    return order[~same], order[same]
+    same &= object_id_K[order] >= 0  # without an id nothing says that it is the same object
+    return kept[order[~same]], kept[order[same]]
 
 
 def _annotation_ids(object_ids: np.ndarray) -> np.ndarray:

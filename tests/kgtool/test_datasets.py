@@ -7,6 +7,7 @@ import json
 from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 from click.testing import CliRunner
@@ -14,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 
+from kgtool import object_boxes
 from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable
 from kgtool.cli.split import split as split_command
@@ -203,9 +205,11 @@ def write_world(folder: Path, **files: list[Record]) -> dict[str, Path]:
 
 
 @settings(deadline=None, max_examples=60)
-@given(world=worlds())
+@given(world=worlds(), chunk_rows=st.sampled_from([1, 2, 3, 5, object_boxes.CHUNK_ROWS]))
 def test_made_files_become_what_plain_loops_make_of_them(
-    tmp_path_factory: pytest.TempPathFactory, world: tuple[list[Record], list[Record], list[Record]]
+    tmp_path_factory: pytest.TempPathFactory,
+    world: tuple[list[Record], list[Record], list[Record]],
+    chunk_rows: int,
 ) -> None:
     objects, images, relationships = world
     folder = tmp_path_factory.mktemp("world")
@@ -217,13 +221,14 @@ def test_made_files_become_what_plain_loops_make_of_them(
             split_visual_genome(paths["objects"], paths["image_data"], folder / "out", classes=CLASSES)
         assert not (folder / "out").exists()
         return
-    report = split_visual_genome(
-        paths["objects"],
-        paths["image_data"],
-        folder / "out",
-        classes=CLASSES,
-        relationships=paths["relationships"],
-    )
+    with mock.patch.object(object_boxes, "CHUNK_ROWS", chunk_rows):
+        report = split_visual_genome(
+            paths["objects"],
+            paths["image_data"],
+            folder / "out",
+            classes=CLASSES,
+            relationships=paths["relationships"],
+        )
     assert check_against_plain(folder / "out", objects, images, relationships) == report
     for name in ("train", "test"):
         coco = open_with_pycocotools(folder / "out" / f"{name}.json")
@@ -296,7 +301,8 @@ def run_one(folder: Path, world: tuple[list[Record], list[Record]], **options: A
 
 def test_the_same_object_twice_is_one_box_and_equal_boxes_of_two_objects_are_two(tmp_path: Path) -> None:
     world = one_image({}, {"object_id": 1}, {"object_id": 3}, {"object_id": 4, "w": 8})
-    report, train = run_one(tmp_path, world)
+    with mock.patch.object(object_boxes, "CHUNK_ROWS", 1):
+        report, train = run_one(tmp_path, world)
     assert [row["id"] for row in train["annotations"]] == [1, 3, 4]
     assert report["objects"]["skipped"] == {"the same object twice": 1}
     assert report["objects"]["equal_boxes"] == 1
