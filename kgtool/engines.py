@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 #: What DuckDB may hold before it spills, in MB; the result of a count is not part of it.
 DUCKDB_MEMORY_MB = 1000
 
+_VIEW = "kgtool_triples"
 _INSTALL_SPARK = "install it with: pip install 'kgtool-detector[spark]'"
 _INSTALL_JAVA = "install Java 17 (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
 
@@ -36,27 +37,28 @@ class Engine:
     Attributes:
         name: "duckdb" or "spark".
         backend: the ibis backend, connected.
+        session: of Spark; None of DuckDB.
     """
 
     name: str
     backend: Any
+    session: Any = None
 
     def table(self, shards: Shards) -> Any:
         """The ibis table of all rows of some shards."""
         with _quiet(), _failing_in_one_line(self.name):
-            if self.name == "spark":
-                frame = self.backend._session.read.parquet(*shards.urls)
-                frame.createOrReplaceTempView("triples")
+            if self.session is not None:
+                self.session.read.parquet(*shards.urls).createOrReplaceTempView(_VIEW)
             elif shards.filesystem is None:
-                self.backend.read_parquet(list(shards.files), table_name="triples")
+                self.backend.read_parquet(list(shards.files), table_name=_VIEW)
             else:
                 import pyarrow.dataset
 
                 found = pyarrow.dataset.dataset(
                     list(shards.files), filesystem=shards.filesystem, format="parquet"
                 )
-                self.backend.con.register("triples", found)
-            return self.backend.table("triples")
+                self.backend.con.register(_VIEW, found)
+            return self.backend.table(_VIEW)
 
     def iter_batches(self, expression: Any) -> Iterator["pa.RecordBatch"]:
         """Run an expression and yield its rows, in no particular order.
@@ -71,7 +73,7 @@ class Engine:
                 query = self.backend.compile(expression)
                 # ibis' own way to Arrow is not taken: for Spark it goes through pandas, which pyspark 4 and
                 # pandas 3 do not agree on; for DuckDB it calls methods that version 2 has not.
-                if self.name == "spark":
+                if self.session is not None:
                     batches = self.backend.raw_sql(query).toArrow().to_batches()
                 else:
                     batches = pa.RecordBatchReader.from_stream(self.backend.con.sql(query))
@@ -145,10 +147,13 @@ def _spark(spec: str) -> Iterator[Engine]:
         session = running or _new_session(SparkSession, spec)
         backend = ibis.pyspark.connect(session)
     try:
-        yield Engine("spark", backend)
+        yield Engine("spark", backend, session)
     finally:
-        if running is None:
-            session.stop()
+        with _failing_in_one_line(spec):
+            if running is None:
+                session.stop()
+            else:
+                session.catalog.dropTempView(_VIEW)
 
 
 def _has_java() -> bool:
