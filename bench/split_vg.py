@@ -1,29 +1,24 @@
-"""`kgtool split vg` against json.load and plain loops, as whole processes, interleaved in one run.
+"""objects.json to train and test sets: `kgtool split vg` against json.load and plain loops.
 
-Run: python bench/split_vg.py --objects FILE --image-data FILE [--classes 3000] [--rounds 3]
+Run: python bench/split_vg.py [--data DIR] [--classes 3000] [--rounds 3] [--quick]
 
-`python bench/make_visual_genome.py --out DIR` writes such files. The plain side has the garbage collector off,
-does the same work, and writes each file with one json.dumps. Prints, for each round, wall and processor
-seconds, peak memory of all processes of a side (anonymous and shared pages, sampled), and how many cores
-others used meanwhile; then the ratio of the medians, and whether both sides wrote the same boxes.
+DIR has objects.json and image_data.json (`python bench/make_visual_genome.py --out DIR` writes them). The
+plain side has the garbage collector off, makes the same choice of boxes and images, and writes each file with
+one json.dumps. Both sides are whole processes; at the end it says whether both wrote the same boxes.
 """
 
-import argparse
 import gc
 import hashlib
 import json
-import os
-import resource
-import statistics
-import subprocess
 import sys
 import tempfile
-import threading
-import time
 from collections import Counter, defaultdict
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from graph_from_json import QUICK_IMAGES, parser
+from make_visual_genome import make_files
+from side_by_side import compare
 
 
 def plain_split(objects: Path, image_data: Path, num_classes: int, out: Path) -> None:
@@ -93,61 +88,6 @@ def plain_image(record: dict[str, Any]) -> dict[str, Any]:
     return {"id": record["image_id"], "file_name": name, "width": record["width"], "height": record["height"]}
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What one process and its children took."""
-
-    wall_s: float
-    cpu_s: float
-    peak_mb: float
-    foreign_cores: float
-
-
-def busy_s() -> float:
-    """Seconds all cores have been busy since the machine started."""
-    fields = [int(number) for number in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
-    return (sum(fields) - fields[3] - fields[4]) / os.sysconf("SC_CLK_TCK")
-
-
-def memory_mb(pid: int) -> float:
-    """Anonymous and shared pages of a process and its descendants, now."""
-    total, pids = 0.0, [pid]
-    while pids:
-        at = Path(f"/proc/{pids.pop()}")
-        try:
-            lines = (at / "status").read_text().splitlines()
-            total += (
-                sum(int(line.split()[1]) for line in lines if line.startswith(("RssAnon", "RssShmem"))) / 1024
-            )
-            pids += [int(child) for task in at.glob("task/*/children") for child in task.read_text().split()]
-        except OSError:  # it has just ended
-            continue
-    return total
-
-
-def measure(command: list[str]) -> Measured:
-    """Run a command to its end."""
-    peak, done = [0.0], threading.Event()
-    before, busy, start = resource.getrusage(resource.RUSAGE_CHILDREN), busy_s(), time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-
-    def watch() -> None:
-        while not done.wait(0.02):
-            peak[0] = max(peak[0], memory_mb(process.pid))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    status = process.wait()
-    wall_s = time.perf_counter() - start
-    done.set()
-    watcher.join()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    if status:
-        raise SystemExit(f"{' '.join(command)}: ended with status {status}")
-    return Measured(wall_s, cpu_s, peak[0], max(0.0, (busy_s() - busy - cpu_s) / wall_s))
-
-
 def boxes(folder: Path) -> dict[str, set[tuple[int, ...]]]:
     """What a side wrote, for comparison."""
     return {
@@ -161,55 +101,36 @@ def boxes(folder: Path) -> dict[str, set[tuple[int, ...]]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=Path, required=True)
-    parser.add_argument("--image-data", type=Path, required=True)
-    parser.add_argument("--classes", type=int, default=3000)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--plain-out", type=Path, help=argparse.SUPPRESS)  # this process is the plain side
-    args = parser.parse_args()
-    if args.plain_out:
-        plain_split(args.objects, args.image_data, args.classes, args.plain_out)
+    options = parser(str(__doc__).splitlines()[0])
+    options.set_defaults(classes=3000)
+    args = options.parse_args()
+    if args.plain:
+        data, out = args.plain
+        plain_split(data / "objects.json", data / "image_data.json", args.classes, out)
         return
-    inputs = [
-        "--objects",
-        str(args.objects),
-        "--image-data",
-        str(args.image_data),
-        "--classes",
-        str(args.classes),
-    ]
-    sides: dict[str, list[Measured]] = {"plain": [], "kgtool": []}
     with tempfile.TemporaryDirectory() as folder:
+        data = args.data or Path(folder)
+        if args.data is None:
+            images = QUICK_IMAGES if args.quick else args.images
+            print(f"making Visual-Genome-shaped files of {images} images", flush=True)
+            make_files(data, images)
         plain_out, our_out = Path(folder, "plain"), Path(folder, "kgtool")
         plain_out.mkdir()
-        commands = {
-            "plain": [sys.executable, __file__, *inputs, "--plain-out", str(plain_out)],
-            "kgtool": [
-                sys.executable,
-                "-m",
-                "kgtool",
-                "split",
-                "vg",
-                *inputs,
-                "--out",
-                str(our_out),
-                "--overwrite",
-            ],
-        }
-        for number in range(1, args.rounds + 1):
-            for side, command in commands.items():
-                took = measure(command)
-                sides[side].append(took)
-                print(
-                    f"round {number}, {side:6}: {took.wall_s:6.2f} s wall, {took.cpu_s:6.2f} s processor, "
-                    f"{took.peak_mb:5.0f} MB, others used {took.foreign_cores:.2f} cores",
-                    flush=True,
-                )
+        classes = ["--classes", str(args.classes)]
+        workers = ["--workers", str(args.workers)] if args.workers else []
+        inputs = ["--objects", str(data / "objects.json"), "--image-data", str(data / "image_data.json")]
+        ours = ["split", "vg", *inputs, *classes, *workers, "--out", str(our_out), "--overwrite"]
+        compare(
+            {
+                "plain": [sys.executable, __file__, *classes, "--plain", str(data), str(plain_out)],
+                "kgtool": [sys.executable, "-m", "kgtool", *ours],
+            },
+            1 if args.quick else args.rounds,
+        )
         same = boxes(plain_out) == boxes(our_out)
-    median = {side: statistics.median(took.wall_s for took in runs) for side, runs in sides.items()}
-    print(f"ratio of the median wall times: {median['plain'] / median['kgtool']:.1f}")
-    print(f"both sides wrote the same boxes into train and test: {'yes' if same else 'NO'}")
+    print(f"same boxes in train and test on both sides: {'yes' if same else 'NO'}")
+    if not same:
+        raise SystemExit(1)
 
 
 if __name__ == "__main__":

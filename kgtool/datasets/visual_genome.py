@@ -96,47 +96,60 @@ def split_visual_genome(
         InputError: an input that cannot be read or used, or dirt where `options` are strict.
     """
     with atomic_folder(out, overwrite=overwrite) as part:
-        images, image_source = read_images(image_data)
-        rows, object_source = read_objects(objects, options, with_merged=relationships is not None)
-        sources = [object_source, image_source]
-        counts = count_synsets(rows)
-        if not any(counts.values()):
-            raise InputError(
-                f"{objects}: found no object with a synset; expected objects.json of release 1.2 or 1.4 "
-                "(release 1.0 has names only)"
-            )
-        table = most_frequent_classes(classes, counts) if isinstance(classes, int) else classes
-        table, messages = resolve_names(table, counts)
-        boxes = boxes_of_classes(rows, images, table)
-        if options.strict:
-            _check_clean(rows, boxes, objects)
-        report: dict[str, Any] = {
-            "dataset": "visual_genome",
-            "num_classes": len(table),
-            "objects": _account(boxes),
-        }
-        predicates: tuple[RelationCategory, ...] = ()
-        relations: Relations | None = None
-        if relationships:
-            mentions, relation_source = read_relations(relationships, options)
-            sources.append(relation_source)
-            predicates, relations, skipped = relations_of_boxes(mentions, rows, boxes, images)
-            read = len(mentions.image_id_L)
-            report["relations"] = {"read": read, "kept": len(relations), "skipped": skipped}
-        dataset = Dataset(images, categories_of(table), boxes.annotations, predicates, relations)
+        dataset, report = _read_dataset(objects, image_data, classes, relationships, options)
         if choice.train_list or choice.test_list:
             split = split_by_lists(dataset, train_list=choice.train_list, test_list=choice.test_list)
+            lists = {"train_list": choice.train_list, "test_list": choice.test_list}
+            report["choice"] = {name: path.name for name, path in lists.items() if path}
         else:
             split = split_by_seed(dataset, num_test=choice.num_test, seed=choice.seed)
-        report["sources"] = sources
-        report["images"] = {"read": len(images), "skipped": split.images_dropped}
+            report["choice"] = {"seed": choice.seed}
+        report["images"] = {"read": len(dataset.images), "skipped": split.images_dropped}
         for name, made in (("train", split.train), ("test", split.test)):
             report[name] = {"images": len(made.images), "boxes": len(made.annotations)}
             if made.relations is not None:
                 report[name]["relations"] = len(made.relations)
-        report["messages"] = [*messages, *split.messages]
+        report["messages"] += split.messages
         save_split(split, part, report)
     return report
+
+
+def _read_dataset(
+    objects: Path,
+    image_data: Path,
+    classes: int | ClassTable,
+    relationships: Path | None,
+    options: ReadOptions,
+) -> tuple[Dataset, dict[str, Any]]:
+    """All images and the boxes of the classes, and what became of what was read."""
+    images, image_source = read_images(image_data)
+    rows, object_source = read_objects(objects, options, with_merged=relationships is not None)
+    counts = count_synsets(rows)
+    if not any(counts.values()):
+        raise InputError(
+            f"{objects}: found no object with a synset; expected objects.json of release 1.2 or 1.4 "
+            "(release 1.0 has names only)"
+        )
+    table = most_frequent_classes(classes, counts) if isinstance(classes, int) else classes
+    table, messages = resolve_names(table, counts)
+    boxes = boxes_of_classes(rows, images, table)
+    if options.strict:
+        _check_clean(rows, boxes, objects)
+    report: dict[str, Any] = {
+        "dataset": "visual_genome",
+        "num_classes": len(table),
+        "sources": [object_source, image_source],
+        "messages": messages,
+        "objects": _account(boxes),
+    }
+    predicates: tuple[RelationCategory, ...] = ()
+    relations: Relations | None = None
+    if relationships:
+        mentions, relation_source = read_relations(relationships, options)
+        predicates, relations, skipped = relations_of_boxes(mentions, rows, boxes, images)
+        report["sources"].append(relation_source)
+        report["relations"] = {"read": len(mentions.predicate_L), "kept": len(relations), "skipped": skipped}
+    return Dataset(images, categories_of(table), boxes.annotations, predicates, relations), report
 
 
 def _stream(

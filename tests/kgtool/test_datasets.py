@@ -544,6 +544,7 @@ def test_the_command_prints_one_json_document(tmp_path: Path) -> None:
         "equal_boxes": 0,
         "skipped": {"object without a synset": 40},
     }
+    assert report["choice"] == {"seed": 0}
     assert report["train"] == {"images": 38, "boxes": 76}
     assert report["test"] == {"images": 2, "boxes": 4}
     assert report["out"] == str(tmp_path / "out")
