@@ -86,9 +86,9 @@ def reasoning_rcnn_r50_fpn_working() -> Config:
 def faster_rcnn_sample() -> Config:
     """Faster R-CNN with a tiny backbone for the 128 px images of the sample world: the baseline of the demo.
 
-    Command: detector train --data data/sample --recipe faster_rcnn_sample --out runs/sample_plain
-    Machine: one CPU core.
-    Expected: see docs/log.md.
+    Command: detector train --data data/sample --recipe faster_rcnn_sample --out runs/sample_base
+    Machine: one CPU core, about one minute.
+    Expected: 53.9 AP, 71.1 AP50 on the test images (seed 0). Another 30 epochs add nothing: 53.3 AP.
     Table: none.
     """
     return _sample("faster_rcnn_sample", _plain_stage(128))
@@ -98,9 +98,12 @@ def reasoning_rcnn_sample() -> Config:
     """Reasoning-RCNN, working form, with a tiny backbone for the 128 px images of the sample world: the demo.
 
     Command: detector train --data data/sample --graph relation.npz --recipe reasoning_rcnn_sample
-        --out runs/sample
-    Machine: one CPU core, a few minutes.
-    Expected: see docs/log.md.
+        --init runs/sample_base --out runs/sample
+    Machine: one CPU core, about a minute and a half.
+    Expected: 68.2 AP, 84.4 AP50 on the test images (seed 0) after the baseline's 30 epochs, as the paper
+        trains. Without --init 54 AP after 40 epochs: the attention then sits on one class from early on. What
+        helps in this world is the attention (off: 54.6 AP) more
+        than the graph (identity: 67.2 AP).
     Table: none.
     """
     head = ReasoningConfig(form="working", width=64, squeeze=64)
@@ -111,7 +114,7 @@ def faster_rcnn_r18_small() -> Config:
     """Faster R-CNN, ResNet-18-FPN from scratch, 224 px: to see a data set overfit on a CPU.
 
     Command: detector train --data DATA --recipe faster_rcnn_r18_small --max-images 6 --out runs/overfit_plain
-    Machine: one CPU core, a few minutes.
+    Machine: one CPU core, about four minutes.
     Expected: AP50 well above 0.5 on the images it has seen.
     Table: none.
     """
