@@ -361,6 +361,16 @@ def test_ids_beyond_forty_bits_still_join(tmp_path: Path) -> None:
     assert train["rel_categories"] == [{"id": 1, "name": "by"}]
 
 
+def test_an_id_that_is_an_object_and_merged_into_another_means_the_object(tmp_path: Path) -> None:
+    objects, images = one_image({"merged_object_ids": [2]}, {}, {"object_id": 2, "synsets": []})
+    end = {"name": "dog", "synsets": []}
+    rows = [{"predicate": "by", "subject": {**end, "object_id": 2}, "object": {**end, "object_id": 1}}]
+    paths = write_world(tmp_path, relationships=[{"image_id": 2, "relationships": rows}])
+    report, train = run_one(tmp_path, (objects, images), relationships=paths["relationships"])
+    assert [(row["subject_id"], row["object_id"]) for row in train["rel_annotations"]] == [(2, 1)]
+    assert report["relations"] == {"read": 1, "kept": 1, "skipped": {}}
+
+
 def test_the_file_name_is_the_end_of_the_url_and_coco_ids_are_kept(tmp_path: Path) -> None:
     _, train = run_one(tmp_path, one_image({}, coco_id=139))
     assert train["images"] == [
