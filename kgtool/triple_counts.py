@@ -115,10 +115,9 @@ class TripleCounts:
         missing, other = ends[0].isnull(), ~ends[0].isin(list(texts))
         for end in ends[1:]:
             missing, other = missing | end.isnull(), other | ~end.isin(list(texts))
-        nothing = ibis.null("string")
-        return rows.mutate(
-            **{end.get_name(): ibis.cases((missing, nothing), (other, _OTHER), else_=end) for end in ends}
-        )
+        nothing = ibis.literal(None, type="string")
+        kept = [ibis.ifelse(missing, nothing, ibis.ifelse(other, _OTHER, end)) for end in ends]
+        return rows.mutate(**{end.get_name(): value for end, value in zip(ends, kept, strict=True)})
 
     def _texts_of(self, table: ClassTable) -> tuple[list[str], npt.NDArray[np.int32]]:
         """What the ends of each class say, and the class of each such text.
