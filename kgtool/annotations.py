@@ -140,13 +140,12 @@ class Annotations:
         skipped = dict.fromkeys((self._empty, NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST), 0)
         waiting = [(np.empty((0, self._num_columns), dtype=np.int32), np.empty(0, dtype=np.int64))]
         for columns, count in self._spool.runs():
+            rows = [class_of[columns[0]], rank[columns[1]], *(class_of[codes] for codes in columns[2:])]
             kept = np.ones(len(count), dtype=bool)
-            for reason, mask in [*self._dirt(columns), (NOT_IN_LIST, _any_end(columns, class_of < 0))]:
+            for reason, mask in [*self._dirt(columns), (NOT_IN_LIST, _any_end(rows, -1))]:
                 skipped[reason] += int(count[kept & mask].sum())
                 kept &= ~mask
-            ends = [class_of[codes[kept]] for codes in (columns[0], *columns[2:])]
-            rows = np.stack([ends[0], rank[columns[1][kept]], *ends[1:]], axis=1)
-            waiting.append((rows, count[kept]))
+            waiting.append((np.stack([codes[kept] for codes in rows], axis=1), count[kept]))
             if sum(len(rows) for rows, _ in waiting) > _WAITING_ROWS:
                 waiting = [_added_up(waiting, counter)]
         return Counted(terms, totals, *_added_up(waiting, counter), skipped)
@@ -169,13 +168,10 @@ class Annotations:
 
     def _dirt(self, columns: list[Codes]) -> list[tuple[str, npt.NDArray[np.bool_]]]:
         """Reasons to skip a row whatever the classes, in the order they are asked; which rows have them."""
-        is_empty = np.zeros(len(self.synsets), dtype=bool)
-        is_several = is_empty.copy()
-        is_empty[EMPTY], is_several[SEVERAL] = True, True
         return [
             (self._empty, columns[1] == EMPTY),
-            (NO_SYNSET, _any_end(columns, is_empty)),
-            (SEVERAL_SYNSETS, _any_end(columns, is_several)),
+            (NO_SYNSET, _any_end(columns, EMPTY)),
+            (SEVERAL_SYNSETS, _any_end(columns, SEVERAL)),
         ]
 
     def _check_clean(self, name: str, batch: Batch, columns: list[Codes], ends: npt.NDArray[Any]) -> None:
@@ -233,11 +229,11 @@ def _looked_up(
     return synset
 
 
-def _any_end(columns: list[Codes], mask_of_code: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
-    """Rows of which an end has a code of the mask."""
-    found = mask_of_code[columns[0]]
+def _any_end(columns: list[Codes], code: int) -> npt.NDArray[np.bool_]:
+    """Rows of which an end has this code."""
+    found: npt.NDArray[np.bool_] = columns[0] == code
     for codes in columns[2:]:
-        found = found | mask_of_code[codes]
+        found |= codes == code
     return found
 
 

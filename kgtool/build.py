@@ -192,6 +192,6 @@ def _choose_classes(
         names = annotations.synsets.names()
         count_by_synset = {names[code] or "": int(known.count[code]) for code in np.flatnonzero(known.count)}
     if isinstance(classes, int):
-        classes = most_frequent_classes(classes, count_by_synset)
+        return most_frequent_classes(classes, count_by_synset), messages
     table, resolved = resolve_names(classes, count_by_synset)
     return table, messages + resolved

@@ -7,6 +7,7 @@ numbers and add up, so rows may be raw or counted before, in any order and in an
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,9 +74,11 @@ class EvidenceCounter:
         query = connection.compile(count_expression(rows, keys))
         found = connection.raw_sql(query).fetchnumpy()
         connection.con.unregister("rows")
-        order = np.lexsort([found[key] for key in reversed(keys)])
-        unique = np.stack([found[key][order] for key in keys], axis=1)
-        return unique.astype(np.int32), found["count"][order].astype(np.int64)  # exact: far below 2**53
+        order = np.argsort(_packed([found[key] for key in keys]))
+        unique = np.empty((len(order), len(keys)), dtype=np.int32)
+        for place, key in enumerate(keys):
+            unique[:, place] = found[key][order]
+        return unique, found["count"][order].astype(np.int64)  # exact: far below 2**53
 
     def close(self) -> None:
         """Give the engine back."""
@@ -95,9 +98,19 @@ def _pieces(subject: Codes) -> Iterator[npt.NDArray[np.bool_]]:
     if not len(subject):
         return
     last = np.cumsum(np.bincount(subject))
-    bounds = np.unique(np.searchsorted(last, np.arange(0, last[-1], _PIECE_ROWS), side="right"))
-    for start, stop in zip(bounds, [*bounds[1:], len(last)], strict=True):
+    starts = np.searchsorted(last, np.arange(0, last[-1], _PIECE_ROWS), side="right")
+    bounds = sorted({*starts.tolist(), len(last)})
+    for start, stop in pairwise(bounds):
         yield (subject >= start) & (subject < stop)
+
+
+def _packed(columns: Sequence[Codes]) -> npt.NDArray[np.int64]:
+    """Two or three codes of each row in one number, which sorts as the rows do."""
+    packed = columns[0].astype(np.int64)
+    for codes in columns[1:]:
+        packed <<= _CODE_BITS
+        packed |= codes
+    return packed
 
 
 class RowSpool:
@@ -116,11 +129,9 @@ class RowSpool:
 
     def add(self, *columns: Codes) -> None:
         """Add rows, one array a column."""
-        key = np.zeros(len(columns[0]), dtype=np.int64)
-        for shift, codes in zip(self._shifts, columns, strict=True):
-            if len(codes) and int(codes.max()) >> _CODE_BITS:
-                raise KgtoolError(f"found more than {1 << _CODE_BITS} different names; split the input")
-            key |= codes.astype(np.int64) << shift
+        if any(len(codes) and int(codes.max()) >> _CODE_BITS for codes in columns):
+            raise KgtoolError(f"found more than {1 << _CODE_BITS} different names; split the input")
+        key = _packed(columns)
         while len(key):
             room = min(_CHUNK_ROWS - self._filled, len(key))
             self._keys[self._filled : self._filled + room] = key[:room]

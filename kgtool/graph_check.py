@@ -247,9 +247,12 @@ def check_evidence_sums(
 
 
 def _strictly_ascending(index: npt.NDArray[Any]) -> bool:
-    step = np.diff(index.astype(np.int64), axis=0)
-    first = np.argmax(step != 0, axis=1)  # the first column that changes decides
-    return bool((step[np.arange(len(step)), first] > 0).all())
+    earlier, later = index[:-1], index[1:]
+    ascending = np.zeros(len(earlier), dtype=bool)
+    for column in reversed(range(index.shape[1])):  # a later column decides where the earlier ones are equal
+        equal = later[:, column] == earlier[:, column]
+        ascending = (later[:, column] > earlier[:, column]) | (equal & ascending)
+    return bool(ascending.all())
 
 
 def _check_array(
