@@ -21,11 +21,13 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-demo: $(READY) ## the main job on the embedded sample: graphs, a trained graph detector, its AP, a picture
+demo: $(READY) ## the main job on the embedded sample: graphs, a baseline and a graph detector, their AP, a picture
 	rm -rf $(OUT) && mkdir -p $(OUT)
 	$(BIN)/kgtool build-relation $(SAMPLE)/vg/relationships.json --classes $(SAMPLE)/train.json --out $(OUT)/relation.npz
 	$(BIN)/kgtool build-attribute $(SAMPLE)/vg/attributes.json --classes $(SAMPLE)/train.json --out $(OUT)/attribute.npz
-	$(BIN)/detector train --data $(SAMPLE) --graph $(OUT)/relation.npz --recipe reasoning_rcnn_sample --out $(OUT)/run
+	$(BIN)/detector train --data $(SAMPLE) --recipe faster_rcnn_sample --out $(OUT)/base
+	$(BIN)/detector train --data $(SAMPLE) --graph $(OUT)/relation.npz --recipe reasoning_rcnn_sample \
+		--init $(OUT)/base --out $(OUT)/run
 	$(BIN)/detector predict $(OUT)/run $(SAMPLE)/images/test_000000.jpg --out $(OUT)/pictures
 	@echo "Graphs, run and pictures are in $(OUT)"
 
