@@ -139,15 +139,20 @@ class RelationDecoder:
             return self._columns(records)
 
     def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
+        # Spelled out, without a function for an end: this is where most of the time goes.
         rows = [row for record in records for row in record.rows]
-        synsets, terms = self.vocabularies["synsets"], self.vocabularies["terms"]
+        code, term = self.vocabularies["synsets"], self.vocabularies["terms"]
+        several = code[False]
+        subjects = [
+            code[end.first] if (end := row.subject.synsets).second is None else several for row in rows
+        ]
+        objects = [code[end.first] if (end := row.object.synsets).second is None else several for row in rows]
+        terms = [term[row.term] for row in rows] if self._by_text else [term[row.term.first] for row in rows]
         columns = {
             "rows": _row_counts(records),
-            "subject": synsets.codes(_values([row.subject.synsets for row in rows])),
-            "term": terms.codes(
-                [row.term for row in rows] if self._by_text else [row.term.first for row in rows]
-            ),
-            "object": synsets.codes(_values([row.object.synsets for row in rows])),
+            "subject": array("I", subjects),
+            "term": array("I", terms),
+            "object": array("I", objects),
         }
         if self._with_ids:
             columns["image"] = _image_ids(records)
@@ -196,11 +201,12 @@ class AttributeDecoder:
     def _columns(self, records: list[Any]) -> dict[str, "array[Any]"]:
         rows_of = [[row for row in record.rows if row.attributes] for record in records]
         rows = [row for described in rows_of for row in described]
+        code = self.vocabularies["terms"]
         columns = {
             "rows": array("I", [len(described) for described in rows_of]),
-            "object": self.vocabularies["synsets"].codes(_values([row.synsets for row in rows])),
+            "object": _synset_codes(self.vocabularies["synsets"], rows),
             "mentions": array("I", [len(row.attributes) for row in rows]),
-            "term": self.vocabularies["terms"].codes([term for row in rows for term in row.attributes]),
+            "term": array("I", [code[term] for row in rows for term in row.attributes]),
         }
         if self._with_ids:
             columns["image"] = _image_ids(records)
@@ -251,7 +257,7 @@ class ObjectDecoder:
         columns: dict[str, array[Any]] = {
             "rows": _row_counts(records),
             "image": _image_ids(records),
-            "synset": self.vocabularies["synsets"].codes(_values([row.synsets for row in rows])),
+            "synset": _synset_codes(self.vocabularies["synsets"], rows),
             "object_id": _object_ids(rows),
         }
         if self._with_merged:
@@ -317,13 +323,9 @@ def _with_synsets(row: Any) -> Any:
     return row
 
 
-def _values(synsets: list[Synsets]) -> list[SynsetValue]:
-    """One value for each list of synsets."""
-    first: list[SynsetValue] = [listed.first for listed in synsets]
-    second = [listed.second for listed in synsets]
-    if second.count(None) < len(second):
-        first = [one if more is None else False for one, more in zip(first, second, strict=True)]
-    return first
+def _synset_codes(code: Interner, rows: list[Any]) -> "array[int]":
+    several = code[False]
+    return array("I", [code[row.synsets.first] if row.synsets.second is None else several for row in rows])
 
 
 def _row_counts(records: list[Any]) -> "array[int]":

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 _TASK = struct.Struct("<QQ?")
 
 
-#: Bytes of text that are parsed at a time.
-_PIECE_SIZE = 1 << 17
+#: Bytes of text that are parsed at a time; memory of more than 128 kB would come from the system each time.
+_PIECE_SIZE = 96 << 10
 #: What decoding raises; besides malformed JSON: bytes that are no UTF-8, huge ids, endless nesting.
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, OverflowError, RecursionError)
 
@@ -156,8 +156,7 @@ class BlockReader:
                 stop, following = last_record_end(memory, begin, begin + size, key)
                 if stop == begin:
                     stop = following = end
-            text = memory[begin:stop]
-            records = self._read_lines(text) if lines else self._read_array(b"[%b]" % text)
+            records = self._parse(memory, begin, stop, lines)
             for name, column in self._decoder.columns(records).items():
                 parts.setdefault(name, []).append(column)
             num_records += len(records)
@@ -166,6 +165,10 @@ class BlockReader:
             name: (columns[0].typecode, b"".join(columns)) for name, columns in parts.items()
         }
         return DecodedBlock(num_records, columns, self._fresh())
+
+    def _parse(self, memory: mmap.mmap, begin: int, end: int, lines: bool) -> list[Any]:
+        with memoryview(memory) as whole, whole[begin:end] as text:
+            return self._read_lines(text) if lines else self._read_array(b"".join((b"[", text, b"]")))
 
     def _fresh(self) -> dict[str, list[Any]]:
         fresh = {}
