@@ -5,15 +5,19 @@ Run: OMP_NUM_THREADS=1 python bench/ade_boxes.py [FOLDER]
 FOLDER holds real masks (NAME_seg.png or other RGB PNGs of the full data set, at any depth); without it, masks
 of the usual size (683 x 512, 21 instances) are made. Both sides read the file and give the box, area and
 class of each instance, and have to agree. The second table is for boxes with run-length codes, which the loop
-takes from pycocotools. Times are of the processor, in ms, medians over the rounds. "decode" is Pillow alone:
-nothing that reads the files with it can take less.
+takes from pycocotools. Times are of the processor, in ms, medians over the rounds. Each side has a process of
+its own, so that neither pays for the other's memory. "decode" is Pillow alone: nothing that reads the files
+with it can take less.
 """
 
 import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import ExitStack
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -86,17 +90,21 @@ def milliseconds(function: Callable[..., list[Row]], path: Path, **options: Any)
     return (time.process_time() - start) * 1e3, rows
 
 
-def compare(paths: list[Path], rounds: int, *, with_codes: bool) -> None:
-    """Print one table."""
+def compare(paths: list[Path], rounds: int, sides: Sequence[Executor], *, with_codes: bool) -> None:
+    """Print one table; `sides` are the processes of decode, np.where and kgtool."""
     print("boxes, areas, classes and run-length codes" if with_codes else "boxes, areas and classes")
     print(f"{'mask':32} {'instances':>9} {'decode':>8} {'np.where':>9} {'kgtool':>8} {'ratio':>6}")
     total = np.zeros(3)
     for path in paths:
         times = []
         for _ in range(rounds):
-            floor, _ = milliseconds(decode, path)
-            theirs, expected = milliseconds(by_where, path, with_codes=with_codes)
-            ours, rows = milliseconds(by_runs, path, with_codes=with_codes)
+            calls: list[tuple[Executor, Callable[..., list[Row]], dict[str, bool]]] = [
+                (sides[0], decode, {}),
+                (sides[1], by_where, {"with_codes": with_codes}),
+                (sides[2], by_runs, {"with_codes": with_codes}),
+            ]
+            done = [side.submit(milliseconds, call, path, **more).result() for side, call, more in calls]
+            (floor, _), (theirs, expected), (ours, rows) = done
             assert rows == expected, f"{path}: the two sides disagree"
             times.append((floor, theirs, ours))
         medians = [statistics.median(column) for column in zip(*times, strict=True)]
@@ -125,8 +133,11 @@ def main() -> None:
         paths = [path for path in paths if Image.open(path).mode == "RGB"][: args.masks]
         if not paths:
             parser.error(f"{folder}: no RGB PNG there")
-        for with_codes in (False, True):
-            compare(paths, args.rounds, with_codes=with_codes)
+        with ExitStack() as stack:
+            spawn = get_context("spawn")
+            sides = [stack.enter_context(ProcessPoolExecutor(1, mp_context=spawn)) for _ in range(3)]
+            for with_codes in (False, True):
+                compare(paths, args.rounds, sides, with_codes=with_codes)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ Runs = npt.NDArray[np.int64]
 
 #: The value of a black pixel: the highest byte is 255 for every colour.
 BLACK = 0xFF000000
-_BAND_ROWS = 128
+_BAND_PIXELS = 1 << 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +175,9 @@ def _find_runs(rows: Callable[[int, int], Values], height: int) -> tuple[Runs, V
     """
     starts, values = [], []
     first = last = rows(0, 1)[0].copy()
-    for top in range(1, height, _BAND_ROWS):
-        band = rows(top - 1, min(top + _BAND_ROWS, height))
+    num_rows = max(1, _BAND_PIXELS // len(first))
+    for top in range(1, height, num_rows):
+        band = rows(top - 1, min(top + num_rows, height))
         row, column = np.divmod(np.flatnonzero(band[1:] != band[:-1]), len(first))
         starts.append(column * height + row + top)
         values.append(band[row + 1, column])

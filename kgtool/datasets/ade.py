@@ -134,7 +134,7 @@ def find_images(root: Path) -> list[ImageFiles]:
     the folder's `annotations`, if it has one. Photographs need not be there.
 
     Raises:
-        InputError: there is no such folder, or no mask in it.
+        InputError: there is no such folder, or no mask in it, or a folder or name in it cannot be read.
     """
     found = [files for folder, names in _walk(root) for files in _full_images(root, folder, names)]
     if not found:
@@ -149,8 +149,23 @@ def find_images(root: Path) -> list[ImageFiles]:
 def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a folder of ADE20K masks")
-    for folder, _, names in os.walk(root):
+    for folder, _, names in os.walk(root, onerror=_refuse):
+        for name in names:
+            if not _is_utf8(name):
+                raise InputError(f"{name!r}: found a file name that is not UTF-8; rename the file")
         yield Path(folder), names
+
+
+def _is_utf8(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refuse(error: OSError) -> None:
+    raise InputError(f"{error.filename}: folder cannot be read ({error.strerror})")
 
 
 def _full_images(root: Path, folder: Path, names: list[str]) -> Iterator[ImageFiles]:

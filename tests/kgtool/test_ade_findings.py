@@ -1,5 +1,6 @@
 """What is wrong with ADE20K's files is reported, and costs no more than it must."""
 
+import os
 from pathlib import Path
 
 import ade_examples as ade
@@ -8,7 +9,8 @@ import pytest
 from ade_examples import boxes, check_rest, kinds, with_good_image
 from PIL import Image
 
-from kgtool.datasets.ade import BoxOptions
+from kgtool.datasets.ade import BoxOptions, find_images
+from kgtool.errors import InputError
 
 
 def test_a_text_with_fewer_lines_than_instances_loses_no_box(tmp_path: Path) -> None:
@@ -263,3 +265,29 @@ def test_a_name_without_a_place_is_still_a_class(tmp_path: Path) -> None:
     assert document["categories"] == [{"id": 2, "name": ade.SKY}, {"id": 3, "name": ade.CAR}]
     assert document["annotations"][1]["raw_name"] == "taxi"
     assert kinds(findings) == ["class without a name"]
+
+
+def test_a_name_that_is_not_utf_8_gets_one_line(tmp_path: Path) -> None:
+    root = with_good_image(tmp_path / "ade")
+    with open(bytes(root) + b"/caf\xe9_seg.png", "wb") as file:  # noqa: PTH123
+        file.write((root / "good_seg.png").read_bytes())
+    with pytest.raises(InputError, match="file name that is not UTF-8") as error:
+        boxes(root, tmp_path / "out")
+    str(error.value).encode()
+
+
+def test_a_folder_that_cannot_be_read_is_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = with_good_image(tmp_path / "ade")
+    (root / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> object:
+        if str(path).endswith("locked"):  # permissions do not keep an administrator out
+            raise PermissionError(13, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(InputError, match=r"locked: folder cannot be read \(Permission denied\)"):
+        find_images(root)

@@ -165,8 +165,8 @@ def test_bands_of_rows_join_without_a_seam(monkeypatch: pytest.MonkeyPatch) -> N
     values_HW = np.random.default_rng(0).integers(0, 3, (41, 17), dtype=np.uint8)
     values_HW[:, 5:9] = 2
     whole = find_masks(values_HW)
-    for rows in (1, 2, 3, 20, 40, 41):
-        monkeypatch.setattr("kgtool.masks._BAND_ROWS", rows)
+    for rows in (0, 1, 2, 3, 20, 40, 41):
+        monkeypatch.setattr("kgtool.masks._BAND_PIXELS", rows * 17)
         assert find_masks(values_HW).rle() == whole.rle()
 
 
