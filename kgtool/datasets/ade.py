@@ -150,9 +150,9 @@ def _walk(root: Path) -> Iterator[tuple[Path, list[str]]]:
     if not root.is_dir():
         raise InputError(f"{root}: no such folder; expected a folder of ADE20K masks")
     for folder, _, names in os.walk(root, onerror=_refuse):
-        for name in names:
+        for name in (folder, *names):
             if not _is_utf8(name):
-                raise InputError(f"{name!r}: found a file name that is not UTF-8; rename the file")
+                raise InputError(f"{name!r}: found a name that is not UTF-8; rename it")
         yield Path(folder), names
 
 

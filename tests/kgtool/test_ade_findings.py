@@ -271,7 +271,7 @@ def test_a_name_that_is_not_utf_8_gets_one_line(tmp_path: Path) -> None:
     root = with_good_image(tmp_path / "ade")
     with open(bytes(root) + b"/caf\xe9_seg.png", "wb") as file:  # noqa: PTH123
         file.write((root / "good_seg.png").read_bytes())
-    with pytest.raises(InputError, match="file name that is not UTF-8") as error:
+    with pytest.raises(InputError, match="found a name that is not UTF-8") as error:
         boxes(root, tmp_path / "out")
     str(error.value).encode()
 
