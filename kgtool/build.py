@@ -79,7 +79,7 @@ def build_relation_graph(
         annotations = Annotations(3, fold_text, "empty predicate")
     else:
         annotations = Annotations(3, first_synset, "predicate without synset")
-    with closing(annotations), closing(EvidenceCounter()) as counter:
+    with closing(annotations), closing(EvidenceCounter(3)) as counter:
         known = _read_objects(objects, annotations, options)
         spec = DecoderSpec(RelationDecoder, {"term_key": term_key, "with_ids": known is not None})
         annotations.read(relationships, spec, lambda batch: relation_rows(batch, known), options)
@@ -132,7 +132,7 @@ def build_attribute_graph(
             output=output,
         )
     annotations = Annotations(2, fold_text, "empty attribute")
-    with closing(annotations), closing(EvidenceCounter()) as counter:
+    with closing(annotations), closing(EvidenceCounter(2)) as counter:
         known = _read_objects(objects, annotations, options)
         spec = DecoderSpec(AttributeDecoder, {"with_ids": known is not None})
         annotations.read(attributes, spec, lambda batch: attribute_rows(batch, known), options)

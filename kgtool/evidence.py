@@ -42,55 +42,59 @@ class EvidenceCounter:
     """Runs the count expression on DuckDB inside this process.
 
     Importing ibis takes longer than counting a million rows, so that it starts in a thread at once.
+
+    Args:
+        num_columns: 2 or 3 codes a row.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, num_columns: int) -> None:
+        self._keys = ["subject", "term", "object"][:num_columns]
         self._starter = ThreadPoolExecutor(max_workers=1)
-        self._connection: Future[tuple[Any, Any]] = self._starter.submit(_connect)
+        self._engine: Future[tuple[Any, str]] = self._starter.submit(_start_engine, self._keys)
 
     def count(self, index: npt.NDArray[np.int32], count: Counts) -> tuple[npt.NDArray[np.int32], Counts]:
         """Add up the counts of equal rows.
 
         Args:
-            index: (N, 2) or (N, 3) codes, any order.
+            index: (N, num_columns) codes, any order.
             count: (N,) how often each row was seen.
 
         Returns:
             Unique rows, in ascending order, and the count of each.
         """
-        keys = ["subject", "term", "object"] if index.shape[1] == 3 else ["subject", "term"]
-        pieces = [self._count_piece(index[rows], count[rows], keys) for rows in _pieces(index[:, 0])]
+        pieces = [self._count_piece(index[rows], count[rows]) for rows in _pieces(index[:, 0])]
         if not pieces:
             return index[:0], count[:0]
         return np.concatenate([rows for rows, _ in pieces]), np.concatenate([total for _, total in pieces])
 
     def _count_piece(
-        self, index: npt.NDArray[np.int32], count: Counts, keys: list[str]
+        self, index: npt.NDArray[np.int32], count: Counts
     ) -> tuple[npt.NDArray[np.int32], Counts]:
-        connection, ibis = self._connection.result()
-        columns = {key: np.ascontiguousarray(index[:, place]) for place, key in enumerate(keys)}
+        connection, query = self._engine.result()
+        columns = {key: np.ascontiguousarray(index[:, place]) for place, key in enumerate(self._keys)}
         connection.con.register("rows", {**columns, "count": count})
-        rows = ibis.table({**dict.fromkeys(keys, "int32"), "count": "int64"}, name="rows")
-        query = connection.compile(count_expression(rows, keys))
         found = connection.raw_sql(query).fetchnumpy()
         connection.con.unregister("rows")
-        order = np.argsort(_packed([found[key] for key in keys]))
-        unique = np.empty((len(order), len(keys)), dtype=np.int32)
-        for place, key in enumerate(keys):
+        order = np.argsort(_packed([found[key] for key in self._keys]))
+        unique = np.empty((len(order), len(self._keys)), dtype=np.int32)
+        for place, key in enumerate(self._keys):
             unique[:, place] = found[key][order]
         return unique, found["count"][order].astype(np.int64)  # exact: far below 2**53
 
     def close(self) -> None:
         """Give the engine back."""
-        self._connection.result()[0].disconnect()
+        self._engine.result()[0].disconnect()
         self._starter.shutdown()
 
 
-def _connect() -> tuple[Any, Any]:
+def _start_engine(keys: list[str]) -> tuple[Any, str]:
+    """A connection to DuckDB, and the query that counts its table `rows`."""
     import ibis
 
     memory = {"memory_limit": "512MB", "temp_directory": tempfile.gettempdir()}
-    return ibis.duckdb.connect(threads=1, **memory), ibis
+    connection = ibis.duckdb.connect(threads=1, **memory)
+    rows = ibis.table({**dict.fromkeys(keys, "int32"), "count": "int64"}, name="rows")
+    return connection, connection.compile(count_expression(rows, keys))
 
 
 def _pieces(subject: Codes) -> Iterator[npt.NDArray[np.bool_]]:

@@ -21,7 +21,7 @@ from kgtool.errors import InputError
 from kgtool.record_cutter import SINGLE, Block, RecordCutter
 from kgtool.workers import DecoderSpec, Interner, LocalWorker, Task, WorkerPool
 
-BLOCK_SIZE = 1 << 20
+BLOCK_SIZE = 1 << 22
 #: Files up to this size are done before a worker process would have started.
 SMALL_FILE = 4 << 20
 

@@ -143,7 +143,7 @@ def _added_up(graphs: Sequence[ClassGraph]) -> Evidence:
         index[:, 1] = np.array([rank[term] for term in part.terms], dtype=np.int32)[index[:, 1]]
         rows.append(index)
     totals = np.array([total_by_term[term] for term in terms], dtype=np.int64)
-    with closing(EvidenceCounter()) as counter:
+    with closing(EvidenceCounter(rows[0].shape[1])) as counter:
         index, count = counter.count(np.concatenate(rows), np.concatenate([part.count for part in parts]))
     return Evidence(terms, totals, index, count)
 

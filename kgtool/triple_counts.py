@@ -208,5 +208,5 @@ def _ordered(
     order = np.argsort(key)
     if (np.diff(key[order]) > 0).all():
         return index[order], count[order]
-    with closing(EvidenceCounter()) as counter:
+    with closing(EvidenceCounter(index.shape[1])) as counter:
         return counter.count(index, count)

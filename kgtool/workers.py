@@ -237,7 +237,7 @@ class WorkerPool:
     """
 
     def __init__(self, spec: DecoderSpec, num_workers: int, slot_size: int) -> None:
-        self.slots = [slot * slot_size for slot in range(4 * num_workers)]
+        self.slots = [slot * slot_size for slot in range(3 * num_workers)]
         shared = _shared_file(len(self.slots) * slot_size)
         self.memory = mmap.mmap(shared, len(self.slots) * slot_size)
         self._local = spec.make()

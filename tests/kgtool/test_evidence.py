@@ -1,6 +1,7 @@
 """Counting rows: the expression against a Counter, and rows that do not stay in memory."""
 
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,10 +19,11 @@ rows_of_three = arrays.arrays(np.int32, st.tuples(st.integers(0, 60), st.just(3)
 
 
 @pytest.fixture(scope="module")
-def counter():
-    counter = EvidenceCounter()
-    yield counter
-    counter.close()
+def counters() -> Iterator[dict[int, EvidenceCounter]]:
+    counters = {width: EvidenceCounter(width) for width in (2, 3)}
+    yield counters
+    for counter in counters.values():
+        counter.close()
 
 
 def counted(index: np.ndarray, count: np.ndarray) -> Counter[tuple[int, ...]]:
@@ -34,7 +36,7 @@ def counted(index: np.ndarray, count: np.ndarray) -> Counter[tuple[int, ...]]:
 @fast
 @given(rows_of_three, st.integers(2, 3), st.integers(1, 50), st.data())
 def test_equal_rows_are_added_up_and_sorted_in_pieces_of_any_size(
-    counter: EvidenceCounter, index: np.ndarray, width: int, piece: int, data: st.DataObject
+    counters: dict[int, EvidenceCounter], index: np.ndarray, width: int, piece: int, data: st.DataObject
 ) -> None:
     index = index[:, :width]
     count = np.array(
@@ -43,7 +45,7 @@ def test_equal_rows_are_added_up_and_sorted_in_pieces_of_any_size(
     original = evidence._PIECE_ROWS
     try:
         evidence._PIECE_ROWS = piece
-        unique, total = counter.count(index, count)
+        unique, total = counters[width].count(index, count)
     finally:
         evidence._PIECE_ROWS = original
     assert unique.dtype == np.int32
@@ -52,18 +54,18 @@ def test_equal_rows_are_added_up_and_sorted_in_pieces_of_any_size(
     assert unique.tolist() == [list(row) for row in sorted(set(map(tuple, index.tolist())))]
 
 
-def test_large_counts_stay_exact(counter: EvidenceCounter) -> None:
+def test_large_counts_stay_exact(counters: dict[int, EvidenceCounter]) -> None:
     index = np.zeros((3, 2), dtype=np.int32)
-    _, total = counter.count(index, np.array([2**51, 2**51, 1]))
+    _, total = counters[2].count(index, np.array([2**51, 2**51, 1]))
     assert total.tolist() == [2**52 + 1]
 
 
-def test_raw_rows_and_rows_counted_before_count_alike(counter: EvidenceCounter) -> None:
+def test_raw_rows_and_rows_counted_before_count_alike(counters: dict[int, EvidenceCounter]) -> None:
     raw = np.array([[1, 3], [2, 3], [1, 3], [1, 3]], dtype=np.int32)
     before = np.array([[1, 3], [1, 3], [2, 3]], dtype=np.int32)
     for found, expected in zip(
-        counter.count(raw, np.ones(4, dtype=np.int64)),
-        counter.count(before, np.array([1, 2, 1])),
+        counters[2].count(raw, np.ones(4, dtype=np.int64)),
+        counters[2].count(before, np.array([1, 2, 1])),
         strict=True,
     ):
         np.testing.assert_array_equal(found, expected)
