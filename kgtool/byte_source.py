@@ -84,8 +84,11 @@ class ByteSource:
         return bytes(data)
 
     def hash(self, data: bytes | bytearray | memoryview) -> None:
-        """Take bytes into the hash, in a thread: they must stay as they are until `finish_hash`."""
-        self._hashing = self._hasher.submit(self._digest.update, data)
+        """Take bytes into the hash, in a thread: they must stay as they are until `finish_hash`.
+
+        A view is released there, so that after `finish_hash` the memory it shows can be closed.
+        """
+        self._hashing = self._hasher.submit(self._update_digest, data)
 
     def finish_hash(self) -> None:
         """Wait until all bytes handed to `hash` are hashed and no longer needed."""
@@ -112,6 +115,11 @@ class ByteSource:
         if self._stream is not self._file:
             self._stream.close()
         self._close_file()
+
+    def _update_digest(self, data: bytes | bytearray | memoryview) -> None:
+        self._digest.update(data)
+        if isinstance(data, memoryview):
+            data.release()
 
     def _close_file(self) -> None:
         if self.size is not None:

@@ -14,12 +14,18 @@ def check_writable(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         OutputExistsError: the file is there and `overwrite` is false.
-        KgtoolError: the folder to write into does not exist.
+        KgtoolError: the folder to write into does not exist, or may not be written to.
     """
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: already exists; give --overwrite to replace it, or another --out")
+    _check_folder(path)
+
+
+def _check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise KgtoolError(f"{path}: folder {path.parent} does not exist; create it first")
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        raise KgtoolError(f"{path}: folder {path.parent} may not be written to; choose another --out")
 
 
 @contextmanager
@@ -30,7 +36,7 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: the file is there and `overwrite` is false.
-        KgtoolError: the folder to write into does not exist.
+        KgtoolError: the folder to write into does not exist, or may not be written to.
     """
     check_writable(path, overwrite=overwrite)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
@@ -54,14 +60,13 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: the folder is there, is not empty, and `overwrite` is false.
-        KgtoolError: the folder to write into does not exist.
+        KgtoolError: the folder to write into does not exist, or may not be written to.
     """
     import shutil
 
     if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
         raise OutputExistsError(f"{path}: already exists; give --overwrite to replace it, or another --out")
-    if not path.parent.is_dir():
-        raise KgtoolError(f"{path}: folder {path.parent} does not exist; create it first")
+    _check_folder(path)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
     try:
         yield part

@@ -130,8 +130,9 @@ class RecordCutter:
         fresh = last = begin + len(taken)
         memory[begin:fresh] = taken
         if not kept and not self._ended:
-            with memoryview(memory) as whole:
-                last += self._source.readinto(whole[fresh : begin + size])
+            # Released by name: an error keeps its frames, and they the views, and those the memory open.
+            with memoryview(memory) as whole, whole[fresh : begin + size] as room:
+                last += self._source.readinto(room)
                 self._source.hash(whole[fresh:last])
             self._ended = last < begin + size
         if self._ended and not kept:

@@ -92,6 +92,10 @@ def main(args: list[str] | None = None) -> None:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"kgtool: {place}{error.strerror or error}", err=True)
+        sys.exit(KgtoolError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("kgtool: interrupted", err=True)
         sys.exit(130)

@@ -283,6 +283,19 @@ def test_what_is_wrong_has_a_place(text: str | bytes, expected: str, tmp_path: P
     assert re.search(expected, message_of(text, tmp_path)), message_of(text, tmp_path)
 
 
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_a_compressed_file_cut_off_after_the_first_block_is_one_clear_error(
+    num_workers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(json_stream, "SMALL_FILE", 0)
+    text = json.dumps(dirty.attributes(5, images=3000)).encode()
+    path = tmp_path / "records.json.gz"
+    path.write_bytes(gzip.compress(text)[:-2000])
+    assert len(text) > 400_000
+    with pytest.raises(InputError, match=r"records\.json\.gz: found a damaged or cut off file"):
+        rows(path, num_workers=num_workers, block_size=100_000)
+
+
 @fast
 @given(seed=st.integers(0, 10**6), share=st.floats(0, 0.999), size=st.integers(40, 3000))
 def test_a_file_cut_off_anywhere_is_an_error(seed: int, share: float, size: int, tmp_path: Path) -> None:

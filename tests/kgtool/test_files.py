@@ -1,0 +1,71 @@
+"""Outputs appear whole or not at all, and what cannot be written is one line."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from kgtool.cli import main
+from kgtool.errors import KgtoolError
+from kgtool.files import atomic_folder, atomic_path, check_writable
+
+RECORD = """{"image_id": 1, "relationships": [{"predicate": "on",
+  "subject": {"synsets": ["a.n.01"]}, "object": {"synsets": ["b.n.01"]}}]}"""
+
+
+def one_line_of(args: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[str, object]:
+    """What a command that fails says, and its exit code."""
+    with pytest.raises(SystemExit) as exit_:
+        main(args)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    return err, exit_.value.code
+
+
+@pytest.mark.parametrize("command", ["build-relation", "triples"])
+def test_an_output_the_system_refuses_is_one_line_and_exit_code_1(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = tmp_path / "relationships.json"
+    source.write_text(f"[{RECORD}]")
+    out = tmp_path / f"{'x' * 300}.npz"
+    classes = ["--classes", "2"] if command == "build-relation" else []
+    err, code = one_line_of([command, str(source), *classes, "--out", str(out)], capsys)
+    assert code == 1
+    assert err.endswith("File name too long\n")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_found_before_any_work(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    try:
+        with pytest.raises(KgtoolError, match="may not be written to"):
+            check_writable(tmp_path / "graph.npz")
+    finally:
+        tmp_path.chmod(0o700)
+
+
+def fail_while_writing(path: Path, folder: Path) -> None:
+    atomic = atomic_folder if path == folder else atomic_path
+    with atomic(path, overwrite=True) as part:
+        (part / "new" if path == folder else part).write_text("new")
+        raise ZeroDivisionError
+
+
+def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
+    file, folder = tmp_path / "file", tmp_path / "folder"
+    file.write_text("old")
+    folder.mkdir()
+    (folder / "old").touch()
+    with pytest.raises(ZeroDivisionError):
+        fail_while_writing(file, folder)
+    with pytest.raises(ZeroDivisionError):
+        fail_while_writing(folder, folder)
+    assert file.read_text() == "old"
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")) == [
+        "file",
+        "folder",
+        "folder/old",
+    ]
