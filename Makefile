@@ -7,6 +7,9 @@ BIN = $(VENV)/bin
 READY = $(VENV)/.ready
 SAMPLE = data/sample
 
+# Threads of torch that wait sleep instead of spinning: on a shared machine spinning is several times slower.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo check lint types imports test bench clean
 

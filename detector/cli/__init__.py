@@ -3,11 +3,16 @@
 A command parses, calls one function and prints. stdout is data, stderr is progress and messages.
 """
 
+import os
 import sys
 from importlib import import_module
 from importlib.metadata import version
 
 import click
+
+# Threads that wait for each other sleep instead of spinning: beside other work on the same cores, spinning makes a
+# small model several times slower. OpenMP reads this when torch is first imported, so it stands here.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 #: Where each command lives. A command's module is imported only when the command is used,
 #: so that `detector --help` does not pay for torch.
