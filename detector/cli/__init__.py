@@ -10,8 +10,8 @@ from importlib.metadata import version
 
 import click
 
-# Threads that wait for each other sleep instead of spinning: beside other work on the same cores, spinning makes a
-# small model several times slower. OpenMP reads this when torch is first imported, so it stands here.
+# Threads that wait for each other sleep instead of spinning: beside other work on the same cores, spinning
+# makes a small model several times slower. OpenMP reads this when torch is first imported, so it stands here.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 #: Where each command lives. A command's module is imported only when the command is used,
@@ -83,6 +83,10 @@ def main(args: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("detector: interrupted", err=True)
         sys.exit(130)
+    except OSError as error:  # a full disk, a folder that may not be written to
+        place = f"{error.filename}: " if error.filename else ""
+        click.echo(f"detector: {place}{error.strerror or error}", err=True)
+        sys.exit(1)
     except Exception as error:
         # DetectorError, and KgtoolError through the wall, carry their exit code; anything else is a bug.
         exit_code = getattr(error, "exit_code", None)
