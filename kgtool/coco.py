@@ -17,6 +17,7 @@ import numpy as np
 
 from kgtool.errors import InputError
 from kgtool.files import atomic_path
+from kgtool.ids import position_of
 from kgtool.json_rows import iter_rows
 
 
@@ -223,9 +224,9 @@ def check_dataset(dataset: Dataset, *, place: str) -> None:
             raise InputError(f"{place}, categories: found the name {name!r} {count} times; expected it once")
     _check_known(rows.image_id_N, image_ids, "annotations: image_id", "images", place)
     _check_known(rows.category_id_N, category_ids, "annotations: category_id", "categories", place)
-    bad = np.flatnonzero(
-        ~np.isfinite(rows.boxes_xywh_N4).all(axis=1) | (rows.boxes_xywh_N4[:, 2:] < 0).any(axis=1)
-    )
+    wrong_N4 = ~np.isfinite(rows.boxes_xywh_N4) if rows.boxes_xywh_N4.dtype.kind == "f" else None
+    bad_N = (rows.boxes_xywh_N4[:, 2] < 0) | (rows.boxes_xywh_N4[:, 3] < 0)
+    bad = np.flatnonzero(bad_N if wrong_N4 is None else bad_N | wrong_N4.any(axis=1))
     if len(bad):
         box = rows.boxes_xywh_N4[bad[0]].tolist()
         raise InputError(
@@ -258,7 +259,7 @@ def _check_unique(ids: np.ndarray, what: str, place: str) -> None:
 
 
 def _check_known(ids: np.ndarray, known: np.ndarray, what: str, where: str, place: str) -> None:
-    unknown = ids[~np.isin(ids, known)]
+    unknown = ids[position_of(known, ids) < 0]
     if len(unknown):
         raise InputError(
             f"{place}, {what}: found {unknown[0]} ({len(unknown)} such rows); expected an id of {where}"
@@ -297,7 +298,7 @@ def _write_list(file: BinaryIO, opening: bytes, blocks: Iterable[bytes]) -> None
 
 def _iter_records(records: Sequence[msgspec.Struct]) -> Iterator[bytes]:
     if records:
-        yield b",\n".join(map(msgspec.json.Encoder().encode, records))
+        yield msgspec.json.Encoder().encode_lines(records)[:-1].replace(b"\n", b",\n")
 
 
 def _iter_annotations(rows: Annotations) -> Iterator[bytes]:

@@ -116,11 +116,11 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         image_class_R = image_K[rows] * np.int64(len(table)) + class_R
         num_equal += _num_equal_rows([image_class_R, *xywh_K4[rows].view(np.int64).T])
     annotations = Annotations(
-        id_N=_annotation_ids(objects.object_id_N[kept]),
-        image_id_N=objects.image_id_N[kept],
+        id_N=_compact(_annotation_ids(objects.object_id_N[kept])),
+        image_id_N=_compact(objects.image_id_N[kept]),
         category_id_N=category_K,
         boxes_xywh_N4=xywh_K4,
-        area_N=np.multiply(xywh_K4[:, 2], xywh_K4[:, 3], dtype=np.result_type(xywh_K4.dtype, np.int64)),
+        area_N=_compact(_areas(xywh_K4)),
         crowd_N=np.zeros(len(kept), dtype=np.int8),
     )
     return Boxes(annotations, kept, status_N, image_N, num_clipped, num_equal)
@@ -168,9 +168,10 @@ def _status(
 
 def image_columns(images: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
     """Ids (M,) in ascending order, and widths and heights (M + 1, 2): the last one for unknown images."""
-    rows = sorted((image.id, image.width, image.height) for image in images)
-    table = np.array([*rows, (0, 0, 0)], dtype=np.int64)
-    return table[:-1, 0].copy(), table[:, 1:].copy()
+    ids = np.array([image.id for image in images], dtype=np.int64)
+    sizes = np.array([(image.width, image.height) for image in images], dtype=np.int64).reshape(-1, 2)
+    order = np.argsort(ids)
+    return ids[order], np.append(sizes[order], [[0, 0]], axis=0)
 
 
 def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.ndarray:
@@ -203,6 +204,18 @@ def _sorted_unique(selection: _Selection, kept: np.ndarray) -> tuple[np.ndarray,
     same[1:] = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
     same &= object_id_K[order] >= 0  # without an id nothing says that it is the same object
     return kept[order[~same]], kept[order[same]]
+
+
+def _compact(column: np.ndarray) -> np.ndarray:
+    """A column in half the memory where its integers allow it."""
+    fits = column.dtype.kind == "i" and column.max(initial=0) < 2**31 and column.min(initial=0) >= 0
+    return column.astype(np.int32) if fits else column
+
+
+def _areas(xywh_N4: np.ndarray) -> np.ndarray:
+    wide = np.result_type(xywh_N4.dtype, np.int64)
+    areas: np.ndarray = np.multiply(xywh_N4[:, 2], xywh_N4[:, 3], dtype=wide)
+    return areas
 
 
 def _annotation_ids(object_ids: np.ndarray) -> np.ndarray:

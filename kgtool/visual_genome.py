@@ -297,9 +297,9 @@ class ImageDecoder:
         """Columns of the records of one block."""
         return {
             "image": _image_ids(records),
-            "width": array("i", [_id(record.width, None) for record in records]),
-            "height": array("i", [_id(record.height, None) for record in records]),
-            "coco_id": array("q", [_id(record.coco_id, None) for record in records]),
+            "width": array("i", [record.width or -1 for record in records]),
+            "height": array("i", [record.height or -1 for record in records]),
+            "coco_id": array("q", [-1 if record.coco_id is None else record.coco_id for record in records]),
             "url": self.vocabularies["urls"].codes([record.url for record in records]),
         }
 
