@@ -231,12 +231,14 @@ def most_frequent_classes(n: int, count_by_synset: Mapping[str, int]) -> ClassTa
         count_by_synset: occurrences in the data.
 
     Raises:
-        InputError: the data has fewer than n synsets.
+        InputError: the data has fewer than n synsets, or none.
     """
     seen = [synset for synset, count in count_by_synset.items() if synset and count > 0]
+    if not seen:
+        raise InputError(f"--classes: found {n}, and data without any class; give a class list, or other data")
     if n < 1 or n > len(seen):
         raise InputError(
-            f"--classes: found {n}; expected 1 to {len(seen)}, the number of synsets seen in the data; "
+            f"--classes: found {n}; expected 1 to {len(seen)}, the number of classes seen in the data; "
             "ask for fewer classes"
         )
     chosen = tuple(sorted(seen, key=lambda synset: (-count_by_synset[synset], synset))[:n])

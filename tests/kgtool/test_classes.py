@@ -233,3 +233,10 @@ def test_near_names_are_the_same_word_first_then_similar_ones():
     assert near_names("hot-dog", known)[0] == "hot dog"
     assert near_names("catt", ["cat", "dog"]) == ["cat"]
     assert near_names("zebra", ["cat", "dog"]) == []
+
+
+def test_data_without_any_class_is_told_from_a_number_that_is_too_large() -> None:
+    with pytest.raises(InputError, match=r"found 3; expected 1 to 1, the number of classes seen"):
+        most_frequent_classes(3, {"dog.n.01": 2, "cat.n.01": 0})
+    with pytest.raises(InputError, match=r"found 3, and data without any class"):
+        most_frequent_classes(3, {"cat.n.01": 0})
