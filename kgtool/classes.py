@@ -235,7 +235,9 @@ def most_frequent_classes(n: int, count_by_synset: Mapping[str, int]) -> ClassTa
     """
     seen = [synset for synset, count in count_by_synset.items() if synset and count > 0]
     if not seen:
-        raise InputError(f"--classes: found {n}, and data without any class; give a class list, or other data")
+        raise InputError(
+            f"--classes: found {n}, and data without any class; give a class list, or other data"
+        )
     if n < 1 or n > len(seen):
         raise InputError(
             f"--classes: found {n}; expected 1 to {len(seen)}, the number of classes seen in the data; "

@@ -191,7 +191,7 @@ def test_fewer_classes_are_the_first_of_more_whatever_the_order_of_the_data(coun
 
 @pytest.mark.parametrize("n", [0, 3])
 def test_more_classes_than_synsets_seen_are_refused(n):
-    with pytest.raises(InputError, match=f"found {n}; expected 1 to 2, the number of synsets seen"):
+    with pytest.raises(InputError, match=f"found {n}; expected 1 to 2, the number of classes seen"):
         most_frequent_classes(n, {"a.n.01": 1, "b.n.01": 1, "c.n.01": 0})
 
 
