@@ -3,6 +3,7 @@
 A command parses, calls one function and prints. stdout is data, stderr is progress and messages.
 """
 
+import os
 import sys
 from importlib import import_module
 
@@ -99,4 +100,20 @@ def main(args: list[str] | None = None) -> None:
     except (click.Abort, KeyboardInterrupt):
         click.echo("kgtool: interrupted", err=True)
         sys.exit(130)
-    sys.exit(status if isinstance(status, int) else 0)
+    code = status if isinstance(status, int) else 0
+    if args is None:
+        _leave(code)
+    sys.exit(code)
+
+
+def _leave(code: int) -> None:
+    """End this process without taking its modules down: for ibis and DuckDB that takes a fifth of a second.
+
+    All files are closed and all workers have ended by now.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # whoever read the output has gone
+        code = KgtoolError.exit_code
+    os._exit(code)
