@@ -184,7 +184,7 @@ def _positions(column: Any, texts: Sequence[str], position: npt.NDArray[np.int32
 def _ranked(
     terms: Vocabulary,
     totals: npt.NDArray[np.int64],
-    kept: Sequence[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]],
+    kept: list[tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]],
 ) -> Evidence:
     """Evidence with the terms most frequent first, ties by name; rows that folding made equal added up."""
     names: Mapping[int, str] = {code: name or "" for code, name in enumerate(terms.names())}
@@ -192,9 +192,10 @@ def _ranked(
     order = sorted(seen, key=lambda code: (-int(totals[code]), names[code]))
     rank = np.full(len(names), -1, dtype=np.int32)
     rank[order] = np.arange(len(order))
-    index = np.concatenate([rows for rows, _ in kept])
+    index, count = (np.concatenate(columns) for columns in zip(*kept, strict=True))
+    kept.clear()  # the one thing here that may be large: not held twice
     index[:, 1] = rank[index[:, 1]]
-    rows = _ordered(index, np.concatenate([counts for _, counts in kept]))
+    rows = _ordered(index, count)
     return Evidence(tuple(names[code] for code in order), totals[order], *rows)
 
 
