@@ -8,7 +8,7 @@
     ├── MissingResourceError  5  an optional package or data file is not installed
     └── GateError             6  a check asked for with --fail-under was not met
 
-Usage errors are click's (exit code 2); Ctrl-C is 130.
+Usage errors are click's (exit code 2); Ctrl-C is 130, SIGTERM 143.
 """
 
 

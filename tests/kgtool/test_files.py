@@ -1,6 +1,9 @@
 """Outputs appear whole or not at all, and what cannot be written is one line."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -69,3 +72,22 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
         "folder",
         "folder/old",
     ]
+
+
+def test_a_terminated_command_removes_what_is_half_written(tmp_path: Path) -> None:
+    record = (
+        '{"image_id": %d, "relationships": [{"predicate": "on", "subject": {"synsets": ["a.n.01"]}, '
+        '"object": {"synsets": ["b.n.01"]}}]}'
+    )
+    source, out = tmp_path / "relationships.json", tmp_path / "triples"
+    source.write_text("[" + ",".join(record % number for number in range(200_000)) + "]", encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-m", "kgtool", "triples", str(source), "--out", str(out)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as command:
+        while command.poll() is None and not list(tmp_path.glob(".triples.*")):
+            time.sleep(0.01)
+        command.terminate()
+        assert command.wait(timeout=60) in (143, 0)  # 0: it was done before the signal came
+    assert not list(tmp_path.glob(".triples.*"))
