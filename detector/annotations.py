@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import numpy as np
@@ -126,23 +126,27 @@ def check_same_classes(found: Sequence[str], expected: Sequence[str], where: str
     )
 
 
+_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
+_Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
+
+
 class _Image(msgspec.Struct, gc=False):
-    id: int
+    id: _Id
     file_name: str
-    width: int
-    height: int
+    width: _Side
+    height: _Side
 
 
 class _Annotation(msgspec.Struct, gc=False):
-    image_id: int
-    category_id: int
+    image_id: _Id
+    category_id: _Id
     bbox: tuple[float, float, float, float]
     area: float | None = None
     iscrowd: int | bool = 0
 
 
 class _Category(msgspec.Struct, gc=False):
-    id: int
+    id: _Id
     name: str
     synset: str | None = None
 

@@ -57,9 +57,7 @@ class TrainedRun:
 
 def save_config(config: Config, folder: Path) -> None:
     """Write the recipe's name and every setting, flat."""
-    settings = flatten(config)
-    settings.pop("recipe")
-    save_json({"recipe": config.recipe, "settings": settings}, folder / CONFIG_FILE)
+    save_json({"recipe": config.recipe, "settings": flatten(config)}, folder / CONFIG_FILE)
 
 
 def load_config(folder: Path) -> Config:

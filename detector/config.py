@@ -5,11 +5,28 @@ value, flat: {"train.lr": 0.02, "model.stages.1.head.attention": "softmax", ...}
 sets all stored values again: a run comes back as it was even when the recipe's defaults have changed since.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from detector.errors import ConfigError
 from detector.interfaces import BlockConfig, HeadConfig
+
+
+def _check(right: bool, key: str, found: object, expected: str) -> None:
+    if not right:
+        raise ConfigError(f"setting {key}: found {found}; expected {expected}")
+
+
+def _check_at_least(config: object, section: str, least: int, names: str) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        _check(value >= least, f"{section}.{name}", value, f"{least} or more")
+
+
+def _check_shares(config: object, section: str, names: str) -> None:
+    for name in names.split():
+        value = getattr(config, name)
+        _check(0 <= value <= 1, f"{section}.{name}", value, "a number from 0 to 1")
 
 
 @dataclass(frozen=True)
@@ -33,8 +50,26 @@ class ProposalConfig:
     pre_nms_test: int = 1000
     post_nms_train: int = 2000
     post_nms_test: int = 1000
-    nms_iou: float = 0.7
+    nms_iou: float = 0.7  #: in training
     batch_size_per_image: int = 256
+    nms_iou_test: float = 0.7  #: in evaluation
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        section = "model.proposals"
+        sizes = [size for level in self.anchor_sizes for size in level]
+        same = len({len(level) for level in self.anchor_sizes}) == 1
+        right = same and bool(sizes) and min(sizes) >= 1
+        _check(right, f"{section}.anchor_sizes", self.anchor_sizes, "equally many px sizes at every level")
+        ratios = self.aspect_ratios
+        _check(bool(ratios) and min(ratios) > 0, f"{section}.aspect_ratios", ratios, "numbers above 0")
+        _check_at_least(self, section, 1, "pre_nms_train pre_nms_test batch_size_per_image")
+        _check_at_least(self, section, 0, "post_nms_train post_nms_test")
+        _check_shares(self, section, "nms_iou nms_iou_test")
 
 
 @dataclass(frozen=True)
@@ -45,6 +80,16 @@ class StageConfig:
     foreground_iou: float = 0.5
     box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  #: of the box deltas (dx, dy, dw, dh)
     loss_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        _check_shares(self, "model.stages", "foreground_iou")
+        _check(min(self.box_std) > 0, "model.stages.box_std", self.box_std, "four numbers above 0")
+        _check_at_least(self, "model.stages", 0, "loss_weight")
 
 
 @dataclass(frozen=True)
@@ -63,6 +108,16 @@ class ModelConfig:
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     detections_per_image: int = 100
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        _check_at_least(self, "model", 1, "min_size max_size roi_size regions_per_image detections_per_image")
+        _check_at_least(self, "model", 0, "roi_sampling_ratio")
+        _check_shares(self, "model", "positive_fraction score_threshold nms_iou")
 
 
 @dataclass(frozen=True)
@@ -90,24 +145,19 @@ class TrainConfig:
         Raises:
             ConfigError: a value out of its range.
         """
-        for name in ("epochs", "batch_size"):
-            _check(getattr(self, name) >= 1, name, getattr(self, name), "1 or more")
-        not_negative = "momentum weight_decay warmup_iterations clip_norm seed workers eval_every"
-        for name in not_negative.split():
-            _check(getattr(self, name) >= 0, name, getattr(self, name), "0 or more")
-        _check(0 < self.lr < float("inf"), "lr", self.lr, "a number above 0")
-        _check(0 <= self.flip <= 1, "flip", self.flip, "a probability, 0 to 1")
-
-
-def _check(right: bool, name: str, found: object, expected: str) -> None:
-    if not right:
-        raise ConfigError(f"setting train.{name}: found {found}; expected {expected}")
+        _check_at_least(self, "train", 1, "epochs batch_size")
+        _check_at_least(
+            self, "train", 0, "momentum weight_decay warmup_iterations clip_norm workers eval_every"
+        )
+        _check(0 < self.lr < float("inf"), "train.lr", self.lr, "a number above 0")
+        _check(0 <= self.seed < 2**63, "train.seed", self.seed, "0 or more, below 2^63")
+        _check_shares(self, "train", "flip")
 
 
 @dataclass(frozen=True)
 class Config:
     """One run, completely."""
 
-    recipe: str
+    recipe: str = field(metadata={"setting": False})  #: its name; a run is loaded by it
     model: ModelConfig
     train: TrainConfig

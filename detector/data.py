@@ -106,8 +106,8 @@ def build_loader(
 ) -> DataLoader[Any]:
     """Make a loader of batches for `iter_batches`; with `shuffle` the order is drawn from it.
 
-    A loader always has a generator of its own: torch would take a seed for workers from the global one, and an
-    evaluation in between would then change the training that follows.
+    A loader always has a generator of its own: torch would take a seed for workers from the global one, and
+    an evaluation in between would then change the training that follows.
     """
     return DataLoader(
         dataset,

@@ -186,6 +186,15 @@ class TwoLinearConfig:
     needs_graph: ClassVar[bool] = False
     width: int = 1024  #: D
 
+    def __post_init__(self) -> None:
+        """Check the width.
+
+        Raises:
+            ConfigError: it is below 1.
+        """
+        if self.width < 1:
+            raise ConfigError(f"head.width: found {self.width}; expected 1 or more")
+
     def build(self, inputs: HeadInputs) -> TwoLinear:
         """Make the head with its own weights."""
         return TwoLinear(inputs.in_channels * inputs.roi_size**2, self.width)

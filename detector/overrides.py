@@ -2,6 +2,7 @@
 
 A key is the path of field names; a tuple of dataclasses adds its index ("model.stages.1.head.attention").
 Everything else, tuples of numbers included, is one value. A value is checked against the type of its field.
+A field with the metadata {"setting": False} is left out.
 """
 
 import dataclasses
@@ -69,6 +70,8 @@ def _leaves(config: Any, prefix: str) -> Iterable[tuple[str, Any, Any]]:
     hints = typing.get_type_hints(type(config))
     for field in dataclasses.fields(config):
         key, value = f"{prefix}{field.name}", getattr(config, field.name)
+        if not field.metadata.get("setting", True):
+            continue
         if dataclasses.is_dataclass(value):
             yield from _leaves(value, f"{key}.")
         elif _holds_dataclasses(value):

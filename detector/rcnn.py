@@ -133,6 +133,8 @@ class RCNN(nn.Module):
         self, batch: ImageList, maps: FeatureMaps, targets: Sequence[Target] | None
     ) -> tuple[list[Tensor], dict[str, Tensor]]:
         """Run the RPN in float32: in half precision, coordinates above 256 px are no longer whole pixels."""
+        settings = self.config.proposals
+        self.proposals.nms_thresh = settings.nms_iou if self.training else settings.nms_iou_test
         with torch.autocast(batch.tensors.device.type, enabled=False):
             features = {str(level): feature.float() for level, feature in enumerate(maps.maps)}
             boxes, losses = self.proposals(batch, features, targets)

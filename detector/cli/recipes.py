@@ -31,7 +31,6 @@ def recipes_command(name: str | None, as_json: bool) -> None:
         return
     settings = flatten(load_recipe(name))
     description = getdoc(RECIPES[name]) or ""
-    settings.pop("recipe")
     if as_json:
         echo_json({"recipe": name, "description": description, "settings": settings})
         return

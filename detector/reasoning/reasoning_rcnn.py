@@ -28,6 +28,7 @@ Departs from the paper:
       its two linear layers; M has a bias column and a background row; z has D/16 channels, not D/64.
     - The mean that makes z leaves out the padding of a batch, so that an image does not see the others.
     - f and f' belong to the same region. In the official code regions are sampled anew in between.
+    - Scores are those of the second stage, as in the paper. The official code averages the logits of both.
     - form "printed" is equation 1. "released" has what the official code adds: biases, a ReLU after W_s,
       and one after W_G before classes are mapped to regions. P keeps its gradient in both.
     - form "working" is equation 1 made trainable: from E M the mean over classes is subtracted and each row
@@ -70,16 +71,18 @@ class ReasoningConfig:
     squeeze: int = 64  #: channels of z
 
     def __post_init__(self) -> None:
-        """Check the words: a typing error must not silently be another experiment.
+        """Check words and widths: a typing error must not silently be another experiment.
 
         Raises:
-            ConfigError: a word that is none of an option's.
+            ConfigError: a word that is none of an option's, or a width below 1.
         """
         for field in fields(self):
             value, choices = getattr(self, field.name), get_args(field.type)
             if choices and value not in choices:
                 expected = ", ".join(choices)
                 raise ConfigError(f'head.{field.name}: found "{value}"; expected one of {expected}')
+            if not choices and value < 1:
+                raise ConfigError(f"head.{field.name}: found {value}; expected 1 or more")
 
     def build(self, inputs: HeadInputs) -> "ReasoningHead":
         """Make the head around the one of the stage before.

@@ -142,6 +142,10 @@ def test_other_classes_are_an_error_with_near_names(
             lambda d: d["images"][0].update(width="64"),
             r"Expected `int`, got `str` - at `\$.images\[.*\].width`",
         ),
+        (lambda d: d["images"][0].update(width=0), r"Expected `int` >= 1 - at `\$.images\[.*\].width`"),
+        (lambda d: d["images"][0].update(height=2**40), r"Expected `int` <= .*height"),
+        (lambda d: d["images"][0].update(id=10**30), r"\$.images\[.*\].id"),
+        (lambda d: d["annotations"][0].update(image_id=10**30), r"\$.annotations\[.*\].image_id"),
         (lambda d: d["images"][1].update(file_name="gone.png"), "gone.png: no such image; .* 1 are missing"),
     ],
 )

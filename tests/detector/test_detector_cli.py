@@ -228,3 +228,14 @@ def test_the_module_runs_too(capsys: pytest.CaptureFixture[str], monkeypatch: py
     with pytest.raises(SystemExit):
         runpy.run_module("detector", run_name="__main__")
     assert capsys.readouterr().out.startswith("detector, version ")
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As with a full disk or missing rights, which a test run by root would not meet: a name too long."""
+    out = tmp_path / ("x" * 300)
+    assert call("train", "--recipe", "faster_rcnn_sample", "--data", data, "--out", out) == 1
+    error = capsys.readouterr().err
+    assert error.splitlines()[-1].startswith("detector: ")
+    assert "Traceback" not in error

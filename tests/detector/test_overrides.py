@@ -72,13 +72,50 @@ def test_only_the_named_key_changes() -> None:
         ("milestones", 8, "setting milestones: found 8; expected a list of a whole number (1,2,3)"),
         ("epochs", "0", "setting train.epochs: found 0; expected 1 or more"),
         ("lr", "NaN", "setting train.lr: found nan; expected a number above 0"),
-        ("flip", "1.5", "setting train.flip: found 1.5; expected a probability, 0 to 1"),
+        ("seed", str(10**20), f"setting train.seed: found {10**20}; expected 0 or more, below 2^63"),
+        ("flip", "1.5", "setting train.flip: found 1.5; expected a number from 0 to 1"),
     ],
 )
 def test_a_wrong_value_is_refused_in_one_line(key: str, value: object, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         override(TrainConfig(), {key: value})
     assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model.roi_size", "0"),
+        ("model.min_size", "0"),
+        ("model.regions_per_image", "0"),
+        ("model.positive_fraction", "2"),
+        ("model.nms_iou", "-1"),
+        ("model.roi_sampling_ratio", "-1"),
+        ("model.proposals.anchor_sizes", "[[]]"),
+        ("model.proposals.anchor_sizes", "[[8,16],[32]]"),
+        ("model.proposals.aspect_ratios", "[]"),
+        ("model.proposals.pre_nms_test", "-1"),
+        ("model.proposals.post_nms_test", "-1"),
+        ("model.proposals.batch_size_per_image", "0"),
+        ("model.proposals.nms_iou_test", "1.5"),
+        ("model.stages.0.foreground_iou", "7"),
+        ("model.stages.0.box_std", "0.1,0.1,0,0.1"),
+        ("model.stages.0.head.width", "-3"),
+        ("model.stages.1.head.width", "0"),
+        ("model.stages.1.head.squeeze", "0"),
+    ],
+)
+def test_a_model_setting_out_of_range_is_refused_before_anything_runs(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"{key.rpartition('.')[2]}: found .*; expected "):
+        override(RECIPES["reasoning_rcnn_sample"](), {key: value})
+
+
+def test_the_name_of_a_recipe_is_not_a_setting() -> None:
+    """A run is loaded by it: with another name it would be lost."""
+    config = RECIPES["faster_rcnn_sample"]()
+    assert "recipe" not in flatten(config)
+    with pytest.raises(ConfigError, match="setting recipe: not known"):
+        override(config, {"recipe": "mine"})
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tiny_models import NUM_CLASSES, detect, random_graph, random_image, squares, tiny_config, tiny_model
 from torch import Tensor
+from torchvision.ops import box_iou
 
 from detector.boxes import assign_boxes, decode_boxes
 from detector.config import BackboneConfig, ProposalConfig, StageConfig
@@ -374,3 +375,17 @@ def test_two_steps_of_training_give_the_losses_on_record(name: str) -> None:
 
 def test_a_detector_without_graph_needs_none() -> None:
     build_model(tiny_config(TwoLinearConfig(8)), NUM_CLASSES, None)
+
+
+def test_proposals_overlap_less_in_evaluation_where_a_recipe_says_so() -> None:
+    """Reasoning-RCNN, implementation details: proposals of the tests are those after NMS at 0.6."""
+    model = tiny_model()
+    most: dict[float, float] = {}
+    for limit in (0.9, 0.3):
+        proposals = replace(model.config.proposals, nms_iou=0.9, nms_iou_test=limit)
+        model.config = replace(model.config, proposals=proposals)
+        ((regions, _),) = seen_by_stages(model, lambda: detect(model, [random_image(0)]))
+        boxes = regions.boxes_R4
+        overlap = box_iou(boxes, boxes).fill_diagonal_(0)
+        most[limit] = overlap.max().item()
+    assert most[0.3] <= 0.3 < most[0.9]
