@@ -239,7 +239,7 @@ def _full_size(name: str, backbone: str, stages: tuple[StageConfig, ...]) -> Con
     model = ModelConfig(
         backbone=BackboneConfig(backbone, weights="imagenet", trainable_layers=3, norm="frozen"),
         stages=stages,
-        proposals=ProposalConfig(pre_nms_test=2000, post_nms_test=2000),
+        proposals=ProposalConfig(pre_nms_test=2000, post_nms_test=2000, nms_iou_test=0.6),
     )
     return Config(name, model, TrainConfig(epochs=12, batch_size=16, lr=0.02, milestones=(8, 11), workers=8))
 
