@@ -285,7 +285,7 @@ def _small(name: str, stages: tuple[StageConfig, ...]) -> Config:
         max_size=373,
         regions_per_image=128,
     )
-    return Config(name, model, _one_cycle(epochs=50, batch_size=2, lr=5e-4, flip=0.0))
+    return Config(name, model, _one_cycle(epochs=60, batch_size=2, lr=5e-4, flip=0.0))
 
 
 def _one_cycle(*, epochs: int, batch_size: int, lr: float, flip: float) -> TrainConfig:

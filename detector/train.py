@@ -55,8 +55,8 @@ def train(
 ) -> dict[str, Any]:
     """Train a detector and evaluate it; `out` becomes a run folder.
 
-    Everything that can be wrong with the inputs is found before the first step and before `out` is touched.
-    The weights are saved after every epoch.
+    Whatever can be wrong with the inputs is found before the first step and before `out` is touched, but for
+    what only decoding an image tells. The weights are saved after every epoch.
 
     Args:
         config: the whole configuration.
@@ -129,6 +129,7 @@ def fit(
     step, result = 0, {}
     for epoch in range(1, settings.epochs + 1):
         dataset.epoch = epoch
+        observed = []
         model.train()
         for images, targets in iter_batches(loader, device):
             step += 1
@@ -139,10 +140,11 @@ def fit(
             norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm or math.inf)
             check_finite({**numbers, "gradient norm": float(norm)}, step, dataset, targets)
             optimizer.step()
-            log.step(step, float(schedule.get_last_lr()[0]), numbers, model.diagnostics())
+            observed.append(model.diagnostics())
+            log.step(step, float(schedule.get_last_lr()[0]), numbers, observed[-1])
             schedule.step()
         save_weights(model, out)
-        warn_of_collapse(model.diagnostics(), log)
+        warn_of_collapse(observed, log)
         last = epoch == settings.epochs
         if last or (settings.eval_every and epoch % settings.eval_every == 0):
             result = {
@@ -224,13 +226,19 @@ def check_finite(
             )
 
 
-def warn_of_collapse(diagnostics: Mapping[str, float], log: TrainingLog) -> None:
-    """Say so when a reasoning head's output has become too small to be read."""
-    for name, value in diagnostics.items():
-        if name.endswith("context_sd_ratio") and value < COLLAPSED_SD_RATIO:
-            log.message(
-                f"warning: {name} is {value:.1e}: what reasoning adds is too small to be used; the working "
-                "form (--set model.stages.1.head.form=working) does not have this trouble"
+def warn_of_collapse(observed: Sequence[Mapping[str, float]], log: TrainingLog) -> None:
+    """Say so, once a run, when what a reasoning head adds was too small to be read during an epoch.
+
+    Args:
+        observed: what the heads said at each step of the epoch; the mean counts, single steps vary widely.
+        log: where to say it.
+    """
+    for name in observed[0]:
+        mean = sum(diagnostics[name] for diagnostics in observed) / len(observed)
+        if name.endswith("context_sd_ratio") and mean < COLLAPSED_SD_RATIO:
+            log.warn(
+                f"{name} was below {COLLAPSED_SD_RATIO} in an epoch: what the reasoning head adds is too "
+                "small to be used; start from a trained baseline (--init), or take its working form"
             )
 
 

@@ -27,6 +27,7 @@ class TrainingLog:
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._quiet = quiet
+        self._warned: set[str] = set()
         self._bar = None if quiet or not sys.stderr.isatty() else _make_bar()
         self._task = (
             self._bar.add_task("training", total=epochs * steps_per_epoch, text="") if self._bar else None
@@ -59,6 +60,12 @@ class TrainingLog:
         """Write a message to the file and show it."""
         self.write({"message": text})
         self._show(text)
+
+    def warn(self, text: str) -> None:
+        """Give a warning, once in the run."""
+        if text not in self._warned:
+            self._warned.add(text)
+            self.message(f"warning: {text}")
 
     def step(
         self, step: int, lr: float, losses: Mapping[str, float], diagnostics: Mapping[str, float]
