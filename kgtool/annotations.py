@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.evidence import Counts, EvidenceCounter, RowSpool
 from kgtool.json_stream import Batch, Codes, ColumnStream, Progress, Vocabulary
 from kgtool.object_synsets import ObjectSynsets
 from kgtool.visual_genome import EMPTY, SEVERAL, only_synset
-from kgtool.workers import DecoderSpec
 
 NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST = "no synset", "several synsets", "class not in list"
 
@@ -188,7 +188,7 @@ class Annotations:
             )
 
 
-def relation_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Codes], npt.NDArray[Any]]:
+def relation_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Codes], npt.NDArray[np.int64]]:
     """Rows (subject, term, object) of a batch of `RelationDecoder`, and where each record's rows end.
 
     Args:
@@ -204,7 +204,7 @@ def relation_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Cod
     return [subject, columns["term"], object_], np.cumsum(rows)
 
 
-def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Codes], npt.NDArray[Any]]:
+def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Codes], npt.NDArray[np.int64]]:
     """Rows (object, term) of a batch of `AttributeDecoder`, and where each record's rows end.
 
     Args:

@@ -9,6 +9,7 @@ import numpy as np
 from kgtool.annotations import NO_SYNSET, Annotations, ReadOptions, attribute_rows, relation_rows
 from kgtool.build_result import Build, Output, check_first, finish_build, graph_from_evidence
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
+from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.evidence import EvidenceCounter
 from kgtool.graph import Evidence
@@ -16,7 +17,6 @@ from kgtool.object_synsets import ObjectSynsets, read_object_synsets
 from kgtool.triple_build import build_from_triples, needs_engine
 from kgtool.triple_writing import TripleOptions
 from kgtool.visual_genome import AttributeDecoder, RelationDecoder, TermKey, first_synset, fold_text
-from kgtool.workers import DecoderSpec
 
 __all__ = ["Build", "Output", "build_attribute_graph", "build_relation_graph"]
 

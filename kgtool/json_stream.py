@@ -17,9 +17,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kgtool.byte_source import ByteSource
+from kgtool.decoding import DecoderSpec, Interner
 from kgtool.errors import InputError
 from kgtool.record_cutter import SINGLE, Block, RecordCutter
-from kgtool.workers import DecoderSpec, Interner, LocalWorker, Task, WorkerPool
+from kgtool.workers import LocalWorker, Task, WorkerPool
 
 BLOCK_SIZE = 1 << 22
 #: Files up to this size are done before a worker process would have started.

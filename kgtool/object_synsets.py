@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kgtool.decoding import DecoderSpec
 from kgtool.json_stream import Codes, ColumnStream, Progress, Vocabulary
 from kgtool.visual_genome import EMPTY, SEVERAL, ObjectDecoder
-from kgtool.workers import DecoderSpec
 
 Ids = npt.NDArray[np.int64]
 

@@ -23,7 +23,7 @@ from typing import Any, ClassVar, Literal
 
 import msgspec
 
-from kgtool.workers import Interner
+from kgtool.decoding import Interner
 
 TermKey = Literal["text", "synset"]
 EndKey = Literal["synset", "name"]

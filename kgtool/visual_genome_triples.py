@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgtool.annotations import ReadOptions, attribute_rows, relation_rows
+from kgtool.decoding import DecoderSpec
 from kgtool.json_stream import ColumnStream, Vocabulary
 from kgtool.object_synsets import read_object_synsets
 from kgtool.triples import COLUMNS
@@ -20,7 +21,6 @@ from kgtool.visual_genome import (
     fold_text,
     only_synset,
 )
-from kgtool.workers import DecoderSpec
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -89,7 +89,7 @@ class VisualGenomeTriples:
         texts = _Texts(ends), _Texts(terms), _Texts(ends)
         for batch in stream:
             columns, rows_before = rows_of(batch, known)
-            image = np.repeat(batch.columns["image"], np.diff(rows_before.astype(np.int64), prepend=0))
+            image = np.repeat(batch.columns["image"], np.ediff1d(rows_before, to_begin=rows_before[:1]))
             arrays = [column.array(codes) for column, codes in zip(texts, columns, strict=False)]
             yield pa.table(
                 [pa.array(image, mask=image < 0), *arrays], names=["image_id", *COLUMNS[self._kind]]

@@ -19,6 +19,7 @@ from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
 from kgtool.coco import Dataset, Image, RelationCategory, Relations
 from kgtool.column_buffer import ColumnBuffer
+from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
 from kgtool.json_stream import ColumnStream, Vocabulary
@@ -36,7 +37,6 @@ from kgtool.object_boxes import (
 from kgtool.object_relations import RelationRows, relations_of_boxes
 from kgtool.splits import save_split, split_by_lists, split_by_seed
 from kgtool.visual_genome import ImageDecoder, ObjectDecoder, RelationDecoder, fold_text, only_synset
-from kgtool.workers import DecoderSpec
 
 #: What `strict` makes an error of; the other reasons are what the selection is about.
 DIRT = (NO_IMAGE, NO_AREA, TWICE)

@@ -18,10 +18,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kgtool import json_stream, record_cutter
+from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError, KgtoolError
 from kgtool.json_stream import ColumnStream, Vocabulary
 from kgtool.visual_genome import AttributeDecoder, ImageDecoder, fold_text, only_synset
-from kgtool.workers import DecoderSpec
 
 fast = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

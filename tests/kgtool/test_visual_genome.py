@@ -12,6 +12,7 @@ import slow_graphs
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kgtool.decoding import DecoderSpec
 from kgtool.json_stream import ColumnStream, Vocabulary
 from kgtool.object_synsets import read_object_synsets
 from kgtool.visual_genome import (
@@ -24,7 +25,6 @@ from kgtool.visual_genome import (
     fold_text,
     only_synset,
 )
-from kgtool.workers import DecoderSpec
 
 REAL = Path(__file__).parents[3] / "shared" / "real_data" / "vg"
 needs_real_data = pytest.mark.skipif(
