@@ -201,7 +201,7 @@ def relation_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Cod
         image = np.repeat(columns["image"], rows)
         subject = _looked_up(subject, image, columns["subject_id"], objects)
         object_ = _looked_up(object_, image, columns["object_id"], objects)
-    return [subject, columns["term"], object_], np.cumsum(rows)
+    return [subject, columns["term"], object_], np.cumsum(rows, dtype=np.int64)
 
 
 def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Codes], npt.NDArray[np.int64]]:
@@ -216,7 +216,7 @@ def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Co
     if objects is not None:
         image = np.repeat(columns["image"], rows)
         synset = _looked_up(synset, image, columns["object_id"], objects)
-    mentions_before = np.concatenate([[0], np.cumsum(mentions)])
+    mentions_before = np.concatenate([[0], np.cumsum(mentions, dtype=np.int64)])
     return [np.repeat(synset, mentions), columns["term"]], mentions_before[np.cumsum(rows)]
 
 
