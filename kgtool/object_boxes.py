@@ -94,14 +94,15 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         images: every known image, in any order.
         table: the classes; one without a synset has no box.
     """
-    ids, sizes_M2 = image_columns(images)
+    ids, sizes_2M = image_columns(images)
+    sizes_2M = sizes_2M.astype(objects.boxes_xywh_N4.dtype)
     image_N = position_of(ids, objects.image_id_N)
-    selection = _Selection(objects, image_N, sizes_M2, _class_by_code(objects.synsets, table))
+    selection = _Selection(objects, image_N, sizes_2M, _class_by_code(objects.synsets, table))
     status_N = np.empty(len(image_N), dtype=np.int8)
     for start in range(0, len(status_N), CHUNK_ROWS):
         rows = slice(start, start + CHUNK_ROWS)
-        class_R, xywh_R4, _ = selection.classes_and_boxes(rows)
-        status_N[rows] = _status(objects.synset_N[rows], image_N[rows], class_R, xywh_R4)
+        class_R, xywh_4R, _ = selection.classes_and_boxes(rows)
+        status_N[rows] = _status(objects.synset_N[rows], image_N[rows], class_R, xywh_4R)
     kept, twice = _sorted_unique(selection, np.flatnonzero(status_N == KEPT))
     status_N[twice] = TWICE
 
@@ -110,7 +111,8 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
     xywh_K4 = np.empty((len(kept), 4), dtype=objects.boxes_xywh_N4.dtype)
     num_clipped = num_equal = 0
     for rows in _chunks_of_images(image_K):
-        class_R, xywh_K4[rows], clipped_R = selection.classes_and_boxes(kept[rows])
+        class_R, xywh_4R, clipped_R = selection.classes_and_boxes(kept[rows])
+        xywh_K4[rows] = xywh_4R.T
         category_K[rows] = class_R + 1
         num_clipped += int(clipped_R.sum())
         image_class_R = image_K[rows] * np.int64(len(table)) + class_R
@@ -132,12 +134,14 @@ class _Selection:
 
     objects: ObjectRows
     image_N: np.ndarray
-    sizes_M2: np.ndarray
+    sizes_2M: np.ndarray
     class_by_code: np.ndarray
 
     def classes_and_boxes(self, rows: slice | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """For some objects: class (R,), -1 for none; clipped box (R, 4); whether it was cut (R,)."""
-        clipped, cut = _clip(self.objects.boxes_xywh_N4[rows], self.sizes_M2[self.image_N[rows]])
+        """For some objects: class (R,), -1 for none; clipped box as columns (4, R); whether cut (R,)."""
+        boxes = np.ascontiguousarray(self.objects.boxes_xywh_N4[rows].T)
+        limits = self.sizes_2M[:, self.image_N[rows]]
+        clipped, cut = _clip(boxes, limits)
         return self.class_by_code[self.objects.synset_N[rows]], clipped, cut
 
 
@@ -154,11 +158,11 @@ def _chunks_of_images(image_K: np.ndarray) -> Iterator[slice]:
 
 
 def _status(
-    synset_N: np.ndarray, image_N: np.ndarray, class_N: np.ndarray, xywh_N4: np.ndarray
+    synset_N: np.ndarray, image_N: np.ndarray, class_N: np.ndarray, xywh_4N: np.ndarray
 ) -> np.ndarray:
     """What becomes of each object; what is written last is what counts first."""
     status_N = np.zeros(len(synset_N), dtype=np.int8)
-    status_N[(xywh_N4[:, 2] < 1) | (xywh_N4[:, 3] < 1)] = NO_AREA
+    status_N[(xywh_4N[2] < 1) | (xywh_4N[3] < 1)] = NO_AREA
     status_N[image_N < 0] = NO_IMAGE
     status_N[class_N < 0] = OTHER_CLASS
     status_N[synset_N == SEVERAL] = SEVERAL_SYNSETS
@@ -167,11 +171,11 @@ def _status(
 
 
 def image_columns(images: Sequence[Image]) -> tuple[np.ndarray, np.ndarray]:
-    """Ids (M,) in ascending order, and widths and heights (M + 1, 2): the last one for unknown images."""
+    """Ids (M,) in ascending order, and widths and heights (2, M + 1): the last ones for unknown images."""
     ids = np.array([image.id for image in images], dtype=np.int64)
     sizes = np.array([(image.width, image.height) for image in images], dtype=np.int64).reshape(-1, 2)
     order = np.argsort(ids)
-    return ids[order], np.append(sizes[order], [[0, 0]], axis=0)
+    return ids[order], np.append(sizes[order], [[0, 0]], axis=0).T.copy()
 
 
 def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.ndarray:
@@ -180,13 +184,12 @@ def _class_by_code(synsets: tuple[str | None, ...], table: ClassTable) -> np.nda
     return np.array([class_by_synset.get(synset, -1) for synset in synsets], dtype=np.int32)
 
 
-def _clip(xywh_N4: np.ndarray, sizes_N2: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Clip to images of these sizes: boxes (N, 4), and a mask (N,) of those that changed."""
-    limit_N2 = sizes_N2.astype(xywh_N4.dtype)
-    start_N2, length_N2 = xywh_N4[:, :2], xywh_N4[:, 2:]
-    clipped_N2 = np.clip(start_N2, 0, limit_N2)
-    cut_N2 = clipped_N2 - start_N2 + np.maximum(start_N2 + length_N2 - limit_N2, 0)
-    return np.hstack([clipped_N2, length_N2 - cut_N2]), (cut_N2[:, 0] != 0) | (cut_N2[:, 1] != 0)
+def _clip(xywh_4N: np.ndarray, sizes_2N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Clip to images of these widths and heights: boxes (4, N), and a mask (N,) of those that changed."""
+    start_2N, length_2N = xywh_4N[:2], xywh_4N[2:]
+    clipped_2N = np.minimum(np.maximum(start_2N, 0), sizes_2N)
+    cut_2N = clipped_2N - start_2N + np.maximum(start_2N + length_2N - sizes_2N, 0)
+    return np.concatenate([clipped_2N, length_2N - cut_2N]), (cut_2N[0] != 0) | (cut_2N[1] != 0)
 
 
 def _sorted_unique(selection: _Selection, kept: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -197,8 +200,8 @@ def _sorted_unique(selection: _Selection, kept: np.ndarray) -> tuple[np.ndarray,
     key = key[order]
     if (key[1:] > key[:-1]).all():
         return kept[order], kept[:0]
-    class_K, xywh_K4, _ = selection.classes_and_boxes(kept)
-    columns = [image_K, object_id_K, class_K, *xywh_K4.T]
+    class_K, xywh_4K, _ = selection.classes_and_boxes(kept)
+    columns = [image_K, object_id_K, class_K, *xywh_4K]
     order = np.lexsort(columns[::-1])
     same = np.zeros(len(order), dtype=bool)
     same[1:] = np.logical_and.reduce([column[order[1:]] == column[order[:-1]] for column in columns])
@@ -220,7 +223,7 @@ def _areas(xywh_N4: np.ndarray) -> np.ndarray:
 
 def _annotation_ids(object_ids: np.ndarray) -> np.ndarray:
     ordered = np.sort(object_ids)
-    kept = len(ordered) == 0 or (ordered[0] > 0 and bool((np.diff(ordered) > 0).all()))
+    kept = len(ordered) == 0 or (ordered[0] > 0 and bool((ordered[1:] > ordered[:-1]).all()))
     return object_ids if kept else np.arange(1, len(object_ids) + 1)
 
 

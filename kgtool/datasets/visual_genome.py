@@ -9,6 +9,7 @@ The boxes follow the rules of `kgtool.object_boxes`, the relations those of `kgt
 sets those of `kgtool.splits`.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -122,8 +123,10 @@ def _read_dataset(
     options: ReadOptions,
 ) -> tuple[Dataset, dict[str, Any]]:
     """All images and the boxes of the classes, and what became of what was read."""
-    images, image_source = read_images(image_data)
-    rows, object_source = read_objects(objects, options, with_merged=relationships is not None)
+    with ThreadPoolExecutor(max_workers=1) as beside:  # objects are decoded by other processes meanwhile
+        images_read = beside.submit(read_images, image_data)
+        rows, object_source = read_objects(objects, options, with_merged=relationships is not None)
+        images, image_source = images_read.result()
     counts = count_synsets(rows)
     if not any(counts.values()):
         raise InputError(
