@@ -118,12 +118,10 @@ class Annotations:
 
     def count_by_synset(self) -> dict[str, int]:
         """How many ends have exactly this one synset, over all annotations."""
-        total = np.zeros(len(self.synsets), dtype=np.int64)
-        for columns, count in self._spool.runs():
-            for codes in (columns[0], *columns[2:]):
-                np.add.at(total, codes, count)
-        names = self.synsets.names()
-        return {names[code]: int(total[code]) for code in range(SEVERAL + 1, len(names))}  # type: ignore[misc]
+        ends = (0, 2)[: self._num_columns - 1]
+        total = sum(self._spool.totals(column, len(self.synsets)) for column in ends)
+        named = list(zip(self.synsets.names(), np.asarray(total).tolist(), strict=True))
+        return {name or "": number for name, number in named[SEVERAL + 1 :]}
 
     def count(self, synsets: Sequence[str], counter: EvidenceCounter) -> Counted:
         """Count the annotations of classes, all terms.
@@ -156,9 +154,7 @@ class Annotations:
 
     def _ranked_terms(self) -> tuple[tuple[str, ...], Counts, Codes]:
         """Terms that occur, most frequent first, ties by name; their totals; the place of each code."""
-        total = np.zeros(len(self._terms), dtype=np.int64)
-        for columns, count in self._spool.runs():
-            np.add.at(total, columns[1], count)
+        total = self._spool.totals(1, len(self._terms))
         names = [name or "" for name in self._terms.names()]
         seen = [code for code in np.flatnonzero(total).tolist() if code != EMPTY]
         order = sorted(seen, key=lambda code: (-int(total[code]), names[code]))

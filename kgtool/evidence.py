@@ -120,12 +120,15 @@ def _packed(columns: Sequence[Codes]) -> npt.NDArray[np.int64]:
 class RowSpool:
     """Rows of codes, counted chunk by chunk into a temporary file: memory does not grow with their number.
 
+    How often each code was seen is counted at the same time, column by column.
+
     Args:
         num_columns: 2 or 3 codes a row.
     """
 
     def __init__(self, num_columns: int) -> None:
         self._shifts = [_CODE_BITS * place for place in reversed(range(num_columns))]
+        self._totals = [np.zeros(0, dtype=np.int64) for _ in range(num_columns)]
         self._keys = np.empty(_CHUNK_ROWS, dtype=np.int64)
         self._filled = 0
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 (closed by `close`)
@@ -151,8 +154,12 @@ class RowSpool:
         for length in self._run_lengths:
             key = np.frombuffer(self._file.read(8 * length), dtype=np.int64)
             count = np.frombuffer(self._file.read(4 * length), dtype=np.int32)
-            mask = (1 << _CODE_BITS) - 1
-            yield [((key >> shift) & mask).astype(np.int32) for shift in self._shifts], count.astype(np.int64)
+            yield self._columns(key), count.astype(np.int64)
+
+    def totals(self, column: int, num_codes: int) -> Counts:
+        """How often each of the codes below `num_codes` was seen in a column."""
+        self._flush()
+        return _padded(self._totals[column], num_codes)
 
     def close(self) -> None:
         """Remove the temporary file."""
@@ -166,7 +173,20 @@ class RowSpool:
         start = np.flatnonzero(np.concatenate([[True], keys[1:] != keys[:-1]]))
         count = np.diff(start, append=len(keys)).astype(np.int32)
         self._file.seek(0, 2)
-        self._file.write(keys[start].tobytes())
+        unique = keys[start]
+        self._file.write(unique.tobytes())
         self._file.write(count.tobytes())
         self._run_lengths.append(len(start))
         self._filled = 0
+        for place, codes in enumerate(self._columns(unique)):
+            total = _padded(self._totals[place], int(codes.max()) + 1)
+            np.add.at(total, codes, count)
+            self._totals[place] = total
+
+    def _columns(self, key: npt.NDArray[np.int64]) -> list[Codes]:
+        mask = (1 << _CODE_BITS) - 1
+        return [((key >> shift) & mask).astype(np.int32) for shift in self._shifts]
+
+
+def _padded(total: Counts, size: int) -> Counts:
+    return np.concatenate([total, np.zeros(max(0, size - len(total)), dtype=np.int64)])

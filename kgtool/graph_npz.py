@@ -23,6 +23,9 @@ from kgtool.graph_arrays import check_total_size
 #: Weights and counts are mostly zeros or mostly noise: more effort than this gains little.
 _LEVEL = 2
 
+#: Bytes of an array that are compressed to see whether it pays.
+_SAMPLE = 1 << 16
+
 #: What a damaged file makes zipfile and NumPy raise, besides ValueError and RuntimeError.
 _DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError, EOFError)
 
@@ -32,12 +35,19 @@ def write_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     with zipfile.ZipFile(path, "w") as archive:
         for name, array in arrays.items():
             info = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-            info.compress_type = zipfile.ZIP_DEFLATED
+            info.compress_type = zipfile.ZIP_DEFLATED if _shrinks(array) else zipfile.ZIP_STORED
             info.create_system = 3  # whichever system writes it
             info.external_attr = 0o644 << 16
             info._compresslevel = _LEVEL  # type: ignore[attr-defined]
             with archive.open(info, "w", force_zip64=True) as stream:
                 np.lib.format.write_array(stream, np.asarray(array, order="C"), allow_pickle=False)
+
+
+def _shrinks(array: npt.NDArray[Any]) -> bool:
+    """Whether compression takes away a quarter, judged by the middle of the array."""
+    values = array.reshape(-1)
+    sample = values[len(values) // 2 :][: _SAMPLE // array.itemsize].tobytes()
+    return len(zlib.compress(sample, _LEVEL)) < 0.75 * len(sample)
 
 
 def read_arrays(path: Path) -> dict[str, npt.NDArray[Any]]:

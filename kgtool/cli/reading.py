@@ -1,5 +1,6 @@
 """How the commands read large inputs: processes, strictness, and a bar on stderr."""
 
+import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ def read_options(strict: bool, workers: int | None) -> "Iterator[ReadOptions]":
     from kgtool.annotations import ReadOptions
     from kgtool.workers import default_num_workers
 
+    gc.disable()  # a command makes no rubbish that needs it, and what ibis imports makes it slow
     num_workers = workers or default_num_workers()
     if not sys.stderr.isatty():
         yield ReadOptions(strict, num_workers)
