@@ -100,8 +100,8 @@ def reasoning_rcnn_sample() -> Config:
     Command: detector train --data data/sample --graph relation.npz --recipe reasoning_rcnn_sample
         --init runs/sample_base --out runs/sample
     Machine: one CPU core, about a minute and a half.
-    Expected: after the baseline's 30 epochs, as the paper trains, 64 to 69 AP, 82 to 86 AP50 on the test images
-        (docs/log.md). Without --init 54 AP: the attention then sits on one class from early on. What helps in
+    Expected: after the baseline's 30 epochs, as the paper trains, 64 to 69 AP, 82 to 86 AP50 on the test
+        images (docs/log.md). Without --init 54 AP: the attention then sits on one class early. What helps in
         this world is the attention (off: 55 AP) more than the graph (identity: 67 AP).
     Table: none.
     """
