@@ -9,7 +9,14 @@ PAGE = Path(__file__).with_name("cli.md")
 
 def command_pages(command: click.Command, name: str, parent: click.Context | None = None) -> list[str]:
     """Help texts of a command and everything below it, as Markdown sections."""
-    context = click.Context(command, info_name=name, parent=parent, terminal_width=100, max_content_width=100)
+    context = click.Context(
+        command,
+        info_name=name,
+        parent=parent,
+        terminal_width=100,
+        max_content_width=100,
+        **command.context_settings,
+    )
     pages = [f"## `{context.command_path}`\n\n```text\n{command.get_help(context)}\n```\n"]
     if isinstance(command, click.Group):
         for child in command.list_commands(context):

@@ -126,7 +126,7 @@ def test_images_of_a_batch_do_not_see_each_other_in_evaluation(config: BlockConf
     with torch.no_grad():
         before, after, alone = block(maps), block(other), block(maps[1:2])
     torch.testing.assert_close(after[1], before[1])
-    torch.testing.assert_close(alone[0], before[1])
+    torch.testing.assert_close(alone[0], before[1], rtol=1e-3, atol=1e-3)  # other batch, other order of sums
     assert not torch.allclose(after[0], before[0])
 
 
