@@ -1,5 +1,9 @@
-"""Write docs/cli.md from what the commands print; run `python docs/generate_cli.py` after changing one."""
+"""Write docs/cli.md from what the commands print; run `python docs/generate_cli.py` after changing one.
 
+With `--check` nothing is written; the exit code is 1 when the page is stale.
+"""
+
+import sys
 from pathlib import Path
 
 import click
@@ -36,4 +40,6 @@ def page() -> str:
 
 
 if __name__ == "__main__":
+    if "--check" in sys.argv:
+        sys.exit(PAGE.read_text(encoding="utf-8") != page())
     PAGE.write_text(page(), encoding="utf-8")

@@ -1,20 +1,14 @@
 """What the documents say is what the commands do."""
 
-import importlib.util
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import click
 import pytest
 
 ROOT = Path(__file__).parents[1]
-
-
-def load_generator():
-    spec = importlib.util.spec_from_file_location("generate_cli", ROOT / "docs" / "generate_cli.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def all_commands() -> list[tuple[str, click.Command]]:
@@ -36,8 +30,9 @@ def all_commands() -> list[tuple[str, click.Command]]:
 
 
 def test_the_page_of_commands_is_fresh() -> None:
-    generator = load_generator()
-    assert generator.PAGE.read_text(encoding="utf-8") == generator.page(), "run: python docs/generate_cli.py"
+    """In a process of its own: click keeps a command's first help option, whoever asked for it."""
+    done = subprocess.run([sys.executable, ROOT / "docs" / "generate_cli.py", "--check"])
+    assert done.returncode == 0, "run: python docs/generate_cli.py"
 
 
 @pytest.mark.parametrize(
