@@ -115,6 +115,8 @@ class Annotations:
             self._spool.add(*columns)
             self.num_read += len(columns[0])
         self.source = {"name": stream.name, "sha256": stream.sha256, "records": stream.records}
+        if stream.num_files > 1:
+            self.source["files"] = stream.num_files
 
     def count_by_synset(self) -> dict[str, int]:
         """How many ends have exactly this one synset, over all annotations."""

@@ -32,10 +32,13 @@ class ByteSource:
     Attributes:
         name: file name without its folder, or "stdin".
         size: bytes of the file as it lies on disk; None for standard input.
+        num_files: 1.
 
     Raises:
         InputError: there is no such file, it cannot be read, or it is an archive of several files.
     """
+
+    num_files = 1
 
     def __init__(self, path: Path | str) -> None:
         self.name = "stdin" if str(path) == STDIN else Path(path).name
@@ -47,7 +50,7 @@ class ByteSource:
             self._close_file()
             raise
         self._digest = hashlib.sha256()
-        self._hasher = ThreadPoolExecutor(max_workers=1)
+        self._hasher: ThreadPoolExecutor | None = None
         self._hashing: Future[None] | None = None
 
     def readinto(self, view: memoryview) -> int:
@@ -88,6 +91,7 @@ class ByteSource:
 
         A view is released there, so that after `finish_hash` the memory it shows can be closed.
         """
+        self._hasher = self._hasher or ThreadPoolExecutor(max_workers=1)
         self._hashing = self._hasher.submit(self._update_digest, data)
 
     def finish_hash(self) -> None:
@@ -103,6 +107,10 @@ class ByteSource:
         except OSError:  # a pipe
             return 0
 
+    def where(self, offset: int, record: int) -> str:
+        """A place in the input, for a message."""
+        return f"{self.name}, record {record} (byte {offset})"
+
     def sha256(self) -> str:
         """64 hexadecimal digits over all decompressed bytes that were read."""
         self.finish_hash()
@@ -111,7 +119,8 @@ class ByteSource:
     def close(self) -> None:
         """Close the file; standard input stays open."""
         self.finish_hash()
-        self._hasher.shutdown()
+        if self._hasher is not None:
+            self._hasher.shutdown()
         if self._stream is not self._file:
             self._stream.close()
         self._close_file()

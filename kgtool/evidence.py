@@ -75,7 +75,7 @@ class EvidenceCounter:
         connection.con.register("rows", {**columns, "count": count})
         found = connection.raw_sql(query).fetchnumpy()
         connection.con.unregister("rows")
-        order = np.argsort(_packed([found[key] for key in self._keys]))
+        order = np.argsort(row_keys([found[key] for key in self._keys]))
         unique = np.empty((len(order), len(self._keys)), dtype=np.int32)
         for place, key in enumerate(self._keys):
             unique[:, place] = found[key][order]
@@ -106,6 +106,15 @@ def _pieces(subject: Codes) -> Iterator[npt.NDArray[np.bool_]]:
     bounds = sorted({*starts.tolist(), len(last)})
     for start, stop in pairwise(bounds):
         yield (subject >= start) & (subject < stop)
+
+
+def row_keys(columns: Sequence[Codes]) -> npt.NDArray[np.int64]:
+    """One number a row that sorts as the rows do, however large the codes of the term are."""
+    keys = np.zeros(len(columns[0]), dtype=np.int64)
+    for codes in columns:
+        keys *= int(codes.max(initial=0)) + 1
+        keys += codes
+    return keys
 
 
 def _packed(columns: Sequence[Codes]) -> npt.NDArray[np.int64]:

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kgtool.byte_source import ByteSource
 from kgtool.decoding import DecoderSpec, Interner
 from kgtool.errors import InputError
+from kgtool.joined_source import open_source
 from kgtool.record_cutter import SINGLE, Block, RecordCutter
 from kgtool.workers import LocalWorker, Task, WorkerPool
 
@@ -77,11 +77,12 @@ class ColumnStream:
 
     Attributes:
         name: of the input, without its folder.
+        num_files: how many files it is.
         records: how many have been given out.
         sha256: of the decompressed content, once all is read.
 
     Args:
-        path: a plain, gzip or zip file, or "-" for standard input.
+        path: a plain, gzip or zip file, "-" for standard input, or a folder or glob of JSON files.
         spec: what decodes the blocks.
         vocabularies: for each vocabulary of the decoder, where its values are numbered.
         num_workers: processes that decode; 1 decodes in this process, as small files are anyway.
@@ -100,6 +101,7 @@ class ColumnStream:
         block_size: int = BLOCK_SIZE,
     ) -> None:
         self.name = ""
+        self.num_files = 1
         self.records = 0
         self.sha256 = ""
         self._path = path
@@ -117,8 +119,8 @@ class ColumnStream:
             KgtoolError: a worker process ended by itself.
         """
         with ExitStack() as stack:
-            source = stack.enter_context(closing(ByteSource(self._path)))
-            self.name = source.name
+            source = stack.enter_context(closing(open_source(self._path)))
+            self.name, self.num_files = source.name, source.num_files
             cutter = RecordCutter(source)
             small = source.size is not None and source.size <= SMALL_FILE
             workers: LocalWorker | WorkerPool
@@ -128,7 +130,7 @@ class ColumnStream:
                 workers = WorkerPool(self._spec, self._num_workers, self._block_size)
             stack.callback(workers.close)
             stack.callback(source.finish_hash)
-            pipeline = _Pipeline(self.name, cutter, workers, _Translation(self._spec, self._vocabularies))
+            pipeline = _Pipeline(source.where, cutter, workers, _Translation(self._spec, self._vocabularies))
             while (decoded := pipeline.next_decoded(self.records, self._block_size)) is not None:
                 records, columns = decoded
                 yield Batch(self.records, records, columns)
@@ -177,12 +179,12 @@ class _Pipeline:
 
     def __init__(
         self,
-        name: str,
+        where: Callable[[int, int], str],
         cutter: RecordCutter,
         workers: LocalWorker | WorkerPool,
         translation: _Translation,
     ) -> None:
-        self._name = name
+        self._where = where
         self._cutter = cutter
         self._workers = workers
         self._translation = translation
@@ -212,8 +214,8 @@ class _Pipeline:
                 return first.task.result.records, self._translation.columns(first.task)
             if first.block.cut == SINGLE:
                 raise InputError(
-                    f"{self._name}, record {records} (byte {first.block.offset}): "
-                    f"{_plain(first.task.result.error)}; correct the record or leave it out"
+                    f"{self._where(first.block.offset, records)}: {_plain(first.task.result.error)}; "
+                    "correct the record or leave it out"
                 )
             self._cut_anew(records)
 

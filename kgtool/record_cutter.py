@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from kgtool.byte_source import ByteSource
 from kgtool.errors import InputError
+from kgtool.joined_source import JoinedSource
 from kgtool.record_ends import first_key, last_record_end
 
 #: No record is longer: what has no end after so many bytes is not a file of records.
@@ -63,7 +64,7 @@ class RecordCutter:
         InputError: the input is empty, or starts with something else than an array or an object.
     """
 
-    def __init__(self, source: ByteSource) -> None:
+    def __init__(self, source: ByteSource | JoinedSource) -> None:
         self._source = source
         head = source.read(_HEAD)
         self._ended = len(head) < _HEAD  # the source has no more bytes
@@ -251,6 +252,5 @@ class RecordCutter:
 
     def _error(self, offset: int, found: str, expected: str) -> InputError:
         return InputError(
-            f"{self._source.name}, record {self._records} (byte {offset}): {found}; {expected}; "
-            "copy or download it again"
+            f"{self._source.where(offset, self._records)}: {found}; {expected}; copy or download it again"
         )

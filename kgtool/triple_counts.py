@@ -15,7 +15,7 @@ from kgtool.annotations import NOT_IN_LIST
 from kgtool.classes import ClassTable, is_synset, most_frequent_classes, resolve_names
 from kgtool.engines import Engine
 from kgtool.errors import InputError
-from kgtool.evidence import EvidenceCounter, count_expression
+from kgtool.evidence import EvidenceCounter, count_expression, row_keys
 from kgtool.graph import Evidence
 from kgtool.json_stream import Vocabulary
 from kgtool.triples import Shards
@@ -203,9 +203,7 @@ def _ordered(
     index: npt.NDArray[np.int32], count: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
     """Rows in ascending order; those that folding made equal are added up, which is rare."""
-    key = np.zeros(len(index), dtype=np.int64)
-    for column in index.T:
-        key = key * (int(column.max(initial=0)) + 1) + column
+    key = row_keys(list(index.T))
     order = np.argsort(key)
     if (np.diff(key[order]) > 0).all():
         return index[order], count[order]

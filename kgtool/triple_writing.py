@@ -14,6 +14,7 @@ from kgtool.byte_source import STDIN, ByteSource
 from kgtool.coco_triples import CocoTriples
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
+from kgtool.joined_source import json_files
 from kgtool.text_triples import SEPARATORS, TextTriples
 from kgtool.triples import COLUMNS, SHARD_ROWS, ShardWriter
 from kgtool.visual_genome import EndKey, TermKey
@@ -177,7 +178,7 @@ def form_of(source: Path | str) -> str:
     Raises:
         InputError: it cannot be read.
     """
-    if str(source) == STDIN:
+    if str(source) == STDIN or json_files(source):
         return "visual genome"
     separator = SEPARATORS.get(_suffix(source))
     if separator:

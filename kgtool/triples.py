@@ -15,6 +15,7 @@ import msgspec
 
 from kgtool.byte_source import sha256_of
 from kgtool.errors import InputError, MissingResourceError
+from kgtool.joined_source import json_files
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -188,7 +189,8 @@ class Shards:
 def is_parquet_place(source: Path | str) -> bool:
     """Whether a source is Parquet by its looks: a URL, a folder, a glob, or a file named *.parquet."""
     text = str(source)
-    return "://" in text or text.endswith(".parquet") or Path(text).is_dir() or _is_glob(text)
+    many = Path(text).is_dir() or _is_glob(text)
+    return "://" in text or text.endswith(".parquet") or (many and not json_files(text))
 
 
 def _is_glob(text: str) -> bool:

@@ -2,6 +2,10 @@
 
 import json
 import random
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +276,69 @@ def test_the_wrong_file_is_named_with_what_it_lacks(tmp_path: Path) -> None:
 # The command line.
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Enough records that building takes a while in worker processes."""
+    records = dirty.relationships(9, images=3000)
+    return write(tmp_path_factory.mktemp("large") / "relationships.json", records * 3)
+
+
+def test_a_build_killed_at_any_moment_leaves_the_old_graph_or_the_new_one(
+    large: Path, tmp_path: Path
+) -> None:
+    """kill -9 and kill: the output is whole, no worker goes on, and only kill -9 may leave a .part file."""
+    out = tmp_path / "graph.npz"
+    command = [
+        sys.executable,
+        "-m",
+        "kgtool",
+        "build-relation",
+        str(large),
+        "--classes",
+        "8",
+        "--workers",
+        "2",
+    ]
+    command += ["--out", str(out), "--overwrite"]
+    start = time.monotonic()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    whole_s, whole = time.monotonic() - start, out.read_bytes()
+    seen = 0
+    old = b"an older graph"
+    for number in range(10):
+        out.write_bytes(old)
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(whole_s * (number + 0.5) / 9)
+        workers = children_of(process.pid)
+        process.send_signal(signal.SIGTERM if number % 2 else signal.SIGKILL)
+        process.wait()
+        assert out.read_bytes() in (old, whole)
+        for file in tmp_path.iterdir():
+            if file != out:
+                assert number % 2 == 0, f"SIGTERM left {file.name}"
+                file.unlink()
+        seen += len(workers)
+        deadline = time.monotonic() + 10
+        while any(Path(f"/proc/{pid}/cmdline").exists() and alive(pid) for pid in workers):
+            assert time.monotonic() < deadline, "a worker outlived its parent"
+            time.sleep(0.01)
+    assert seen, "no worker was ever running: the file is too small"
+
+
+def children_of(pid: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    except OSError:
+        return []
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def run(*args: str | Path) -> Any:
     return CliRunner().invoke(group, [str(arg) for arg in args])
 
@@ -333,3 +400,22 @@ def test_the_release_recipe_has_no_limit_unless_asked(tmp_path: Path) -> None:
             "num_terms": expected,
             "term_key": "text",
         }
+
+
+@pytest.mark.parametrize("kind", ["relation", "attribute"])
+def test_a_folder_of_small_files_gives_the_graph_of_the_one_file(kind: str, tmp_path: Path) -> None:
+    records = dirty_records(kind, 8)
+    one = write(tmp_path / "records.json", records)
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for number, record in enumerate(records):
+        write(folder / f"{number:03d}.json", [record])
+    hashes = [
+        run(f"build-{kind}", source, "--classes", "6", "--out", tmp_path / f"{place}.npz", "--json")
+        for place, source in enumerate((one, folder, f"{folder}/*.json"))
+    ]
+    assert {json.loads(done.stdout)["graph_hash"] for done in hashes} == {
+        load_graph(tmp_path / "0.npz").graph_hash
+    }
+    source = json.loads(hashes[1].stdout)["sources"][0]
+    assert (source["name"], source["files"]) == ("many", len(records))

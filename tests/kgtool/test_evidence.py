@@ -60,6 +60,14 @@ def test_large_counts_stay_exact(counters: dict[int, EvidenceCounter]) -> None:
     assert total.tolist() == [2**52 + 1]
 
 
+def test_more_terms_than_21_bits_hold_stay_in_order(counters: dict[int, EvidenceCounter]) -> None:
+    """Merged graphs and triples have no limit on terms."""
+    index = np.array([[0, 5 << 21, 1], [0, 1, 2], [1, 0, 0], [0, 5 << 21, 0]], dtype=np.int32)
+    unique, total = counters[3].count(np.concatenate([index, index[:1]]), np.arange(1, 6))
+    assert unique.tolist() == sorted(index.tolist())
+    assert total.tolist() == [2, 4, 6, 3]
+
+
 def test_raw_rows_and_rows_counted_before_count_alike(counters: dict[int, EvidenceCounter]) -> None:
     raw = np.array([[1, 3], [2, 3], [1, 3], [1, 3]], dtype=np.int32)
     before = np.array([[1, 3], [1, 3], [2, 3]], dtype=np.int32)

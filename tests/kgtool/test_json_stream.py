@@ -380,3 +380,79 @@ def test_leaving_early_ends_the_workers(tmp_path: Path, monkeypatch: pytest.Monk
     batches.close()  # type: ignore[attr-defined]
     if children.exists():
         assert not set(children.read_text().split()) - before
+
+
+# Many files.
+
+
+def folder_of(records: list[Any], sizes: list[int], lines: bool, folder: Path) -> Path:
+    """Files of so many records each, some packed, some indented; and files that are no JSON."""
+    folder.mkdir()
+    start = 0
+    for number, size in enumerate([*sizes, len(records)]):
+        part = records[start : start + size]
+        start += size
+        indent = 1 if number % 3 == 1 else None
+        texts = [json.dumps(record, indent=indent) for record in part]
+        text = "\n".join(texts) + "\n" if lines else "[" + ", ".join(texts) + "]\n \n"
+        if lines and not part:
+            continue
+        data = text.encode()
+        name = f"part_{number:04d}.json"
+        if number % 4 == 2:
+            name, data = f"{name}.gz", gzip.compress(data)
+        (folder / name).write_bytes(b"\xef\xbb\xbf" * (number % 5 == 1 and not name.endswith(".gz")) + data)
+    (folder / "README.txt").write_text("not JSON")
+    (folder / "folder.json").mkdir()
+    return folder
+
+
+@fast
+@given(
+    seed=st.integers(0, 10**6),
+    sizes=st.lists(st.integers(0, 5), max_size=12),
+    lines=st.booleans(),
+    size=st.integers(40, 3000),
+)
+def test_a_folder_of_files_is_read_as_one(
+    seed: int, sizes: list[int], lines: bool, size: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    records = dirty.attributes(seed, images=20)
+    folder = folder_of(records, sizes, lines, tmp_path_factory.mktemp("many") / "vg")
+    assert rows(folder, block_size=size) == slow_rows(records)
+    assert rows(f"{folder}/part_*", block_size=size) == slow_rows(records)
+
+
+def test_a_folder_is_hashed_file_after_file_and_its_files_are_counted(tmp_path: Path) -> None:
+    folder = tmp_path / "vg"
+    folder.mkdir()
+    for name, text in (
+        ("b.json", '[{"attributes": []}] '),
+        ("a.json", "[]"),
+        ("c.json", '[{"attributes": null}]'),
+    ):
+        (folder / name).write_text(text)
+    stream = stream_of(folder)
+    assert [batch.records for batch in stream] == [2]
+    assert stream.sha256 == hashlib.sha256(b'[][{"attributes": []}] [{"attributes": null}]').hexdigest()
+    assert (stream.name, stream.num_files) == ("vg", 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (f"[{RECORD}, {{}}]", r'b\.json \(byte 36\), record 2 of vg: .*missing required field "attributes"'),
+        (f"[{RECORD}, 7]", r"b\.json \(byte 36\), record 2 of vg: found '7"),
+        (f"[{RECORD}", r'b\.json: found the end of the file; expected "\]"'),
+        (f"{RECORD}", r"b\.json: found .*; expected an array, as in the other files of vg"),
+        ("7", r"b\.json: found b'7'"),
+        ("", r"b\.json: found an empty file"),
+    ],
+)
+def test_what_is_wrong_in_one_of_many_files_has_a_place(text: str, expected: str, tmp_path: Path) -> None:
+    folder = tmp_path / "vg"
+    folder.mkdir()
+    for name, content in (("a.json", f" [{RECORD}]"), ("b.json", text), ("c.json", f"[{RECORD}]")):
+        (folder / name).write_text(content)
+    with pytest.raises(InputError, match=expected):
+        rows(folder)
