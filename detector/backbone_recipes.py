@@ -1,6 +1,6 @@
 """Backbones by the names people type: the plain networks, and those of the papers about feature maps.
 
-With `recipes` the only module that names anything in `detector.reasoning`. ImageNet top-1 errors and
+With `recipes/` the only part that names anything in `detector.reasoning`. ImageNet top-1 errors and
 parameters are of VCRNet's table 1, all trained alike there.
 """
 

@@ -1,6 +1,6 @@
 """The whole configuration of a run as frozen dataclasses, and `--set key=value` on them.
 
-A recipe (`recipes.py`) is a function that returns a `Config`. A run folder stores the recipe's name and every
+A recipe (`recipes/`) is a function that returns a `Config`. A run folder stores the recipe's name and every
 value, flat: {"train.lr": 0.02, "model.stages.1.head.attention": "softmax", ...}. Loading calls the recipe and
 sets all stored values again: a run comes back as it was even when the recipe's defaults have changed since.
 """
