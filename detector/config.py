@@ -105,6 +105,7 @@ class ModelConfig:
     roi_sampling_ratio: int = 2
     regions_per_image: int = 512
     positive_fraction: float = 0.25
+    average_logits: bool = False  #: scores in evaluation are of the mean over stages, not of the last one
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     detections_per_image: int = 100

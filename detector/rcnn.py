@@ -1,6 +1,7 @@
 """Region-based detectors as a tuple of stages: one is Faster R-CNN, a second reasons."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
@@ -100,8 +101,13 @@ class RCNN(nn.Module):
         maps = self.backbone(batch.tensors)
         boxes, _ = self._propose(batch, maps, None)
         regions = _regions(boxes, batch, maps)
+        logits = []
         for stage in self.stages:
-            regions = stage.refine(regions, stage(regions))
+            output = stage(regions)
+            logits.append(output.logits_RK)
+            regions = stage.refine(regions, output)
+        if self.config.average_logits:
+            regions = replace(regions, logits_RK=torch.stack(logits).mean(dim=0))
         detections = [self._select(regions[regions.image_R == image]) for image in range(regions.num_images)]
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(

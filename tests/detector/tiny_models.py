@@ -4,11 +4,29 @@ import torch
 from torch import Tensor
 
 from detector.config import BackboneConfig, ModelConfig, ProposalConfig, StageConfig
-from detector.interfaces import FeatureMaps, HeadConfig, HeadInputs, Regions, TwoLinear, TwoLinearConfig
+from detector.interfaces import (
+    FeatureMaps,
+    HeadConfig,
+    HeadInputs,
+    Regions,
+    SharedHeadConfig,
+    TwoLinear,
+    TwoLinearConfig,
+)
 from detector.rcnn import RCNN, build_model
+from detector.reasoning.reasoning_rcnn import ReasoningConfig
 
 NUM_CLASSES = 7
 SECOND_STAGE = {"foreground_iou": 0.6, "box_std": (0.05, 0.05, 0.1, 0.1), "loss_weight": 0.5}
+
+#: Heads after the plain first stage, by the name of the arm.
+ARMS: dict[str, tuple[HeadConfig, ...]] = {
+    "faster": (),
+    "stacked": (SharedHeadConfig(),),
+    "printed": (ReasoningConfig(width=8, squeeze=6),),
+    "released": (ReasoningConfig(form="released", width=8, squeeze=6),),
+    "working": (ReasoningConfig(form="working", width=8, squeeze=6),),
+}
 
 
 def tiny_config(*heads: HeadConfig, **changes: object) -> ModelConfig:
