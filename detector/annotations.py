@@ -166,12 +166,16 @@ def load_annotations(folder: Path, split: str, *, max_images: int | None = None)
         max_images: keep the first so many images that have a box to train on.
 
     Raises:
-        InputError: no such split, a file that is not COCO JSON or contradicts itself, or a missing image.
+        InputError: no such split, one without images, a file that is not COCO JSON or contradicts itself, or
+            a missing image.
     """
     path = find_annotation_file(folder, split)
     annotations = _to_columns(path, _decode(path), _find_image_folder(folder, path))
     if max_images is not None:
         annotations = annotations.select(annotations.usable_images()[:max_images])
+    if annotations.num_images == 0:
+        kind = "image" if max_images is None else "image with a box"
+        raise InputError(f"{path}: found no {kind}; expected one or more")
     _check_images_exist(annotations)
     return annotations
 

@@ -103,7 +103,7 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     """Make the backbone that `config` names and load its weights.
 
     Raises:
-        ConfigError: an unknown name, a number of layers outside 0..5, or a context block that does not fit.
+        ConfigError: an unknown name, or a context block that does not fit.
         InputError: the weights file cannot be read or fits nowhere.
         MissingResourceError: torchvision's weights could not be downloaded.
     """
@@ -157,10 +157,6 @@ def load_matching(backbone: Backbone, weights: dict[str, Tensor], source: str) -
 def _resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
     """A ResNet with feature pyramid, as torchvision makes it; layers below the trainable ones are frozen."""
     network = build_resnet(config.name, norm, config.blocks)
-    if not 0 <= config.trainable_layers <= 5:
-        raise ConfigError(
-            f"model.backbone.trainable_layers: found {config.trainable_layers}; expected 0 to 5"
-        )
     trainable: tuple[str, ...] = RESNET_LAYERS[: config.trainable_layers]
     if config.trainable_layers == 5:
         trainable += ("bn1",)

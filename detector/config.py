@@ -39,6 +39,15 @@ class BackboneConfig:
     norm: Literal["batch", "frozen", "group"] = "batch"  #: frozen: statistics and scales stay as loaded
     blocks: tuple[BlockConfig, ...] = ()  #: context blocks inside it, all of which train
 
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        layers = self.trainable_layers
+        _check(0 <= layers <= 5, "model.backbone.trainable_layers", layers, "0 to 5")
+
 
 @dataclass(frozen=True)
 class ProposalConfig:
@@ -152,6 +161,8 @@ class TrainConfig:
         )
         _check(0 < self.lr < float("inf"), "train.lr", self.lr, "a number above 0")
         _check(0 <= self.seed < 2**63, "train.seed", self.seed, "0 or more, below 2^63")
+        milestones = self.milestones
+        _check(min(milestones, default=1) >= 1, "train.milestones", milestones, "epochs from 1 on")
         _check_shares(self, "train", "flip")
 
 

@@ -5,7 +5,8 @@ image as it is stored: EXIF orientation is ignored here as in training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -109,18 +110,30 @@ def predict(
     check_folder_free(out, overwrite=overwrite)
     out.mkdir(exist_ok=True)
     done = Predictions([], [], [])
-    for number, image in enumerate(images, start=1):
-        try:
-            pixels_3HW = load_image(image.path)
-        except InputError as error:
-            done.unreadable.append(str(error))
-            continue
-        found = _above(run, pixels_3HW, threshold)
-        done.results.extend(_coco_results(run, image, number, found))
-        done.pictures.append(_save_picture(run, pixels_3HW, found, out / image.picture))
-        on_image(image)
+    with _score_threshold_at_most(run, threshold):
+        for number, image in enumerate(images, start=1):
+            try:
+                pixels_3HW = load_image(image.path)
+            except InputError as error:
+                done.unreadable.append(str(error))
+                continue
+            found = _above(run, pixels_3HW, threshold)
+            done.results.extend(_coco_results(run, image, number, found))
+            done.pictures.append(_save_picture(run, pixels_3HW, found, out / image.picture))
+            on_image(image)
     save_json(done.results, out / RESULTS_FILE)
     return done
+
+
+@contextmanager
+def _score_threshold_at_most(run: TrainedRun, threshold: float) -> Iterator[None]:
+    """Lower the model's own threshold inside the block, where the one asked for is lower."""
+    own = run.model.config
+    run.model.config = replace(own, score_threshold=min(own.score_threshold, threshold))
+    try:
+        yield
+    finally:
+        run.model.config = own
 
 
 def _above(run: TrainedRun, pixels_3HW: torch.Tensor, threshold: float) -> Detections:

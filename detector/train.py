@@ -56,7 +56,8 @@ def train(
     """Train a detector and evaluate it; `out` becomes a run folder.
 
     Whatever can be wrong with the inputs is found before the first step and before `out` is touched, but for
-    what only decoding an image tells. The weights are saved after every epoch.
+    what only decoding an image tells. The weights are saved after every epoch, and when bad input or the user
+    stops the first.
 
     Args:
         config: the whole configuration.
@@ -106,7 +107,11 @@ def train(
         messages += knowledge.messages if knowledge else ()
         for text in [*_opening_messages(config, annotations, evaluated, model), *messages]:
             log.message(text)
-        return fit(model, config, annotations, evaluated, out, target_device, log)
+        try:
+            return fit(model, config, annotations, evaluated, out, target_device, log)
+        except (InputError, KeyboardInterrupt, SystemExit):
+            _save_first_steps(model, out, log)
+            raise
 
 
 def fit(
@@ -156,6 +161,13 @@ def fit(
             log.write(result)
             save_json(result, out / METRICS_FILE)
     return result
+
+
+def _save_first_steps(model: RCNN, out: Path, log: TrainingLog) -> None:
+    """Save the weights of a run that stops inside its first epoch; later the last whole epoch's stay."""
+    if log.steps_done and not (out / WEIGHTS_FILE).exists():
+        save_weights(model, out)
+        log.message(f"stopped in the first epoch: {WEIGHTS_FILE} has the weights after step {log.steps_done}")
 
 
 def seed_everything(seed: int) -> None:

@@ -28,6 +28,7 @@ class TrainingLog:
         self._steps_per_epoch = steps_per_epoch
         self._quiet = quiet
         self._warned: set[str] = set()
+        self.steps_done = 0
         self._bar = None if quiet or not sys.stderr.isatty() else _make_bar()
         self._task = (
             self._bar.add_task("training", total=epochs * steps_per_epoch, text="") if self._bar else None
@@ -78,6 +79,7 @@ class TrainingLog:
             losses: by name; their sum is what was minimised.
             diagnostics: what the heads say about this step.
         """
+        self.steps_done = step
         total = sum(losses.values())
         record = {"step": step, "epoch": (step - 1) // self._steps_per_epoch + 1, "lr": lr, "loss": total}
         self.write({**record, "losses": losses, **diagnostics, "seconds": round(self.seconds, 3)})

@@ -4,6 +4,7 @@ A command parses, calls one function and prints. stdout is data, stderr is progr
 """
 
 import os
+import signal
 import sys
 from importlib import import_module
 from importlib.metadata import version
@@ -62,7 +63,7 @@ class LazyGroup(click.Group):
 @click.group(
     cls=LazyGroup,
     epilog="Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 bad input, 4 class lists differ, "
-    "5 something not installed, 130 interrupted.",
+    "5 something not installed, 130 interrupted, 143 terminated.",
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DETECTOR"},
 )
 @click.version_option(version("kgtool-detector"), prog_name="detector")
@@ -75,6 +76,9 @@ def group() -> None:
 
 def main(args: list[str] | None = None) -> None:
     """Run the command line; every error meant for the user becomes one line and an exit code."""
+    if args is None:
+        # As an exception, so that what is half-written is removed, and what was learned saved, on the way.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         status = group.main(args=args, prog_name="detector", standalone_mode=False)
     except click.ClickException as error:

@@ -1,6 +1,8 @@
 """The commands: from data to a picture, and one line and an exit code for whatever is wrong."""
 
 import json
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -114,6 +116,8 @@ def of_another_version(path: Path) -> None:
         (("--recipe", "reasoning_rcnn_samples"), None, 2, "did you mean reasoning_rcnn_sample"),
         (("--set", "train.learning_rate=1"), None, 2, "setting train.learning_rate: not known"),
         (("--set", "lr=1"), None, 2, "did you mean train.lr?"),
+        (("--set", "model.backbone.trainable_layers=9"), None, 2, "found 9; expected 0 to 5"),
+        (("--set", "train.milestones=-1"), None, 2, "train.milestones: found (-1,); expected epochs"),
         (("--set", "model.stages.1.head.form=print"), None, 2, "expected printed or released or working"),
         (("--epochs", "0"), None, 2, "Invalid value for '--epochs'"),
         (("--batchsize", "2"), None, 2, "No such option '--batchsize'"),
@@ -202,6 +206,55 @@ def test_interruption_is_code_130_and_not_a_traceback(
     monkeypatch.setattr(module, "fit", interrupt)
     assert call("train", "--recipe", "faster_rcnn_sample", "--data", data, "--out", tmp_path / "run") == 130
     assert capsys.readouterr().err.endswith("detector: interrupted\n")
+
+
+def test_being_terminated_is_code_143_and_the_steps_done_are_kept(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import detector.train as module
+
+    def terminate(numbers: object, step: int, *rest: object) -> None:
+        if step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(module, "check_finite", terminate)
+    command = ("train", "--recipe", "faster_rcnn_sample", "--batch-size", 1, "--data", data, "--out")
+    monkeypatch.setattr(sys, "argv", ["detector", *map(str, command), str(tmp_path / "run")])
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == 143
+    assert "Traceback" not in capsys.readouterr().err
+    assert (tmp_path / "run" / "model.safetensors").is_file()
+
+
+def test_a_split_without_images_is_refused(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    plain = ("train", "--recipe", "faster_rcnn_sample", "--epochs", 1, "--data", data, "--out")
+    assert call(*plain, run) == 0
+    change_json(data / "test.json", lambda document: document.update(images=[], annotations=[]))
+    capsys.readouterr()
+    for command in (("eval", run, "--data", data), (*plain, tmp_path / "other")):
+        assert call(*command) == 3
+        output = capsys.readouterr()
+        assert output.err == f"detector: {data / 'test.json'}: found no image; expected one or more\n"
+        assert output.out == ""
+
+
+def test_predicting_only_files_that_cannot_be_read_is_code_three(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, broken = tmp_path / "run", tmp_path / "broken.png"
+    call("train", "--recipe", "faster_rcnn_sample", "--epochs", 1, "--data", data, "--out", run)
+    broken.write_bytes(b"broken")
+    capsys.readouterr()
+    assert call("predict", run, broken, "--out", tmp_path / "out") == 3
+    assert "broken.png: cannot be decoded" in capsys.readouterr().err
 
 
 def test_a_bug_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def test_results_are_coco_results_with_the_ids_of_the_training_data(
 def test_one_image_alone_gives_what_evaluation_sees(run: TrainedRun, data: Path, tmp_path: Path) -> None:
     annotations = load_annotations(data, "test")
     expected = detect(run.model, annotations)
-    done = predict(run, [data / "images" / "test_0.png"], tmp_path / "out", threshold=0)
+    done = predict(run, [data / "images" / "test_0.png"], tmp_path / "out", threshold=0.05)
     scores = np.array([result["score"] for result in done.results])
     assert scores == pytest.approx(expected.score_N[expected.image_N == 0], abs=1e-4)
 
@@ -70,6 +70,17 @@ def test_the_threshold_leaves_out_low_scores(run: TrainedRun, data: Path, tmp_pa
     some = predict(run, [image], tmp_path / "some", threshold=0.6).results
     assert 0 < len(some) < len(every)
     assert some == [result for result in every if result["score"] >= 0.6]
+
+
+def test_a_threshold_below_that_of_the_recipe_is_honoured(
+    run: TrainedRun, data: Path, tmp_path: Path
+) -> None:
+    own = run.model.config
+    image = data / "images" / "train_0.png"
+    found = predict(run, [image], tmp_path / "out", threshold=0.001).results
+    assert own.score_threshold == 0.05
+    assert 0.001 <= min(result["score"] for result in found) < 0.05
+    assert run.model.config == own, "the run is as it was"
 
 
 def test_folders_are_searched_and_pictures_keep_their_places(

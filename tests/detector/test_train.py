@@ -13,6 +13,7 @@ from tiny_data import change_json, write_data, write_graph
 from torch import nn
 from torch.optim.lr_scheduler import OneCycleLR
 
+from detector.checkpoint import load_run
 from detector.config import Config, TrainConfig
 from detector.errors import (
     ClassMatchError,
@@ -291,6 +292,20 @@ def test_an_interrupted_run_leaves_the_weights_of_its_last_whole_epoch(
         "log.jsonl",
         "model.safetensors",
     ]
+
+
+def test_an_image_that_cannot_be_decoded_is_named_and_the_steps_before_it_are_kept(
+    data: Path, tmp_path: Path
+) -> None:
+    run, broken = tmp_path / "run", data / "images" / "train_3.png"
+    broken.write_bytes(broken.read_bytes()[:100])
+    with pytest.raises(InputError, match=r"train_3.png: cannot be decoded") as error:
+        train(config(batch_size=1), data, run, quiet=True)
+    assert "\n" not in str(error.value)
+    done = len(steps(run))
+    assert 0 < done < 6, "the image is neither the first nor in a later epoch"
+    load_run(run, torch.device("cpu"))
+    assert f"weights after step {done}" in (run / "log.jsonl").read_text()
 
 
 def test_a_collapsed_head_is_reported(data: Path, graph: Path, tmp_path: Path) -> None:
