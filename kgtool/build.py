@@ -8,7 +8,7 @@ import numpy as np
 
 from kgtool.annotations import NO_SYNSET, Annotations, ReadOptions, attribute_rows, relation_rows
 from kgtool.build_result import Build, Output, check_first, finish_build, graph_from_evidence
-from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
+from kgtool.classes import ClassTable, check_some_known, most_frequent_classes, resolve_names
 from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.evidence import EvidenceCounter
@@ -58,6 +58,7 @@ def build_relation_graph(
 
     Raises:
         InputError: an input is not what it should be; with `options.strict`, the first dirt.
+        ClassMatchError: the input has none of the classes of the list.
         OutputExistsError: the output is there and is not to be overwritten.
     """
     if num_terms is None:
@@ -116,6 +117,7 @@ def build_attribute_graph(
 
     Raises:
         InputError: an input is not what it should be; with `options.strict`, the first dirt.
+        ClassMatchError: the input has none of the classes of the list.
         OutputExistsError: the output is there and is not to be overwritten.
     """
     settings = {"name": recipe, "num_terms": num_terms}
@@ -194,4 +196,6 @@ def _choose_classes(
     if isinstance(classes, int):
         return most_frequent_classes(classes, count_by_synset), messages
     table, resolved = resolve_names(classes, count_by_synset)
+    seen = [synset for synset, count in count_by_synset.items() if count]
+    check_some_known(table, seen, annotations.source["name"])
     return table, messages + resolved

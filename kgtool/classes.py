@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from kgtool.errors import InputError
+from kgtool.errors import ClassMatchError, InputError
 
 #: "dog.n.01": lemma, part of speech, sense number.
 _SYNSET = re.compile(r"\S+\.[nvars]\.\d+")
@@ -295,6 +295,30 @@ def resolve_names(table: ClassTable, count_by_synset: Mapping[str, int]) -> tupl
             f"the data has no such synset: {shown}"
         )
     return ClassTable(table.names, tuple(synsets)), messages
+
+
+def check_some_known(table: ClassTable, seen: Iterable[str], place: str) -> None:
+    """Check that data has at least one class of a list, by synset or by name.
+
+    A list of which the data has nothing is the wrong list: all that it could give is an empty graph.
+
+    Args:
+        table: the class list.
+        seen: what the data calls its classes; data without any is not checked.
+        place: the data, for the message.
+
+    Raises:
+        ClassMatchError: it has none; the message has the first class and names near to it.
+    """
+    known = {name for name in seen if name}
+    if not known or known.intersection(table.names) or known.intersection(table.synsets):
+        return
+    near = near_names(table.names[0], sorted(known))
+    hint = f", near it {' or '.join(map(repr, near))}" if near else ""
+    raise ClassMatchError(
+        f"{place}: found none of the {len(table)} classes of the list, such as {table.names[0]!r}{hint}; "
+        f"expected at least one of its {len(known)} synsets or names; give the class list of this data"
+    )
 
 
 def _folded(name: str) -> str:

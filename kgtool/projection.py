@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgtool.class_names import ClassName
-from kgtool.classes import ClassTable
+from kgtool.classes import ClassTable, is_background
 from kgtool.errors import InputError
 from kgtool.graph import ClassGraph, Evidence, make_graph
 from kgtool.mapping import MappedClass, map_classes
@@ -40,6 +40,7 @@ class Projection:
         fallback: classes that took a hypernym's row, with the hypernym.
         no_evidence: classes that nothing in the graph stands for: their rows and columns are empty.
         isolated: classes with evidence, but no edge to another class of the list.
+        left_out: classes that mean background: no graph has them.
         messages: what a reader should know, a line each.
     """
 
@@ -49,6 +50,7 @@ class Projection:
     fallback: dict[str, str]
     no_evidence: tuple[str, ...]
     isolated: tuple[str, ...]
+    left_out: tuple[str, ...]
     messages: tuple[str, ...]
 
 
@@ -62,6 +64,9 @@ def project_graph(
 ) -> Projection:
     """Project a graph onto a class list.
 
+    A class named background is left out, and told: ADE20K's full list has one. It shows no object, and what
+    is behind objects is the detector's own affair; classes are matched by name, so no other one moves.
+
     Args:
         graph: any class graph.
         names: the new classes, in the order they get.
@@ -73,13 +78,19 @@ def project_graph(
             for none.
 
     Raises:
-        InputError: the graph has no counts and the order or a merged class needs them.
+        InputError: no class but background, or the graph has no counts and the order or a merged class needs
+            them.
         GraphFormatError: the class list cannot be a graph's.
     """
+    left_out = tuple(name.name for name in names if is_background(name.name))
+    names = [name for name in names if not is_background(name.name)]
     target = graph_target(graph)
     rows = _find_classes(names, nouns, target, fallback_steps)
     groups = [_positions(graph, row) for row in rows]
     table, messages = _table(rows)
+    messages[:0] = [
+        f"class {name!r}: left out, as it shows no object; no graph has a background" for name in left_out
+    ]
     made = _slice_counts(graph, table, groups) if order == "counts" else _slice_weights(graph, table, groups)
     merged = tuple(row.name for row, group in zip(rows, groups, strict=True) if len(group) > 1)
     fallback = {row.name: row.vg_synset[0] for row in rows if row.vg_method.startswith("hypernym")}
@@ -96,10 +107,11 @@ def project_graph(
         "fallback": fallback,
         "no_evidence": list(no_evidence),
     }
+    if left_out:
+        note["left_out"] = list(left_out)
     made = replace(made, header={**made.header, "projection": note})
-    return Projection(
-        made, tuple(rows), merged, fallback, no_evidence, _isolated(made, no_evidence), tuple(messages)
-    )
+    isolated = _isolated(made, no_evidence)
+    return Projection(made, tuple(rows), merged, fallback, no_evidence, isolated, left_out, tuple(messages))
 
 
 def _isolated(graph: ClassGraph, no_evidence: Sequence[str]) -> tuple[str, ...]:
@@ -140,14 +152,16 @@ def _positions(graph: ClassGraph, row: MappedClass) -> tuple[int, ...]:
 
 
 def _table(rows: Sequence[MappedClass]) -> tuple[ClassTable, list[str]]:
-    """Names and synsets of the new classes; of two classes with one synset the second goes without."""
-    first: dict[str, str] = {}
+    """Names and synsets of the new classes; of several with one synset the surest has it, else the first."""
+    owner: dict[str, MappedClass] = {}
+    for row in rows:
+        if row.synset and row.confidence > (owner[row.synset].confidence if row.synset in owner else -1):
+            owner[row.synset] = row
     synsets, messages = [], []
     for row in rows:
-        if row.synset and first.setdefault(row.synset, row.name) != row.name:
-            messages.append(
-                f"class {row.name!r}: goes without its synset {row.synset}, which is {first[row.synset]!r}'s"
-            )
+        if row.synset and owner[row.synset] is not row:
+            other = owner[row.synset].name
+            messages.append(f"class {row.name!r}: goes without its synset {row.synset}, which is {other!r}'s")
             synsets.append("")
         else:
             synsets.append(row.synset)

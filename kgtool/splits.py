@@ -121,10 +121,12 @@ def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path
         "no box of the classes": int((~np.isin(np.concatenate([train, test]), with_box)).sum()),
     }
     train, test = np.intersect1d(train, with_box), np.intersect1d(test, with_box)
-    if not len(train):
-        raise InputError(
-            f"{train_list or test_list}: found no training image with a box; expected at least one"
-        )
+    for ids, given, others, use in (
+        (train, train_list, test_list, "training"),
+        (test, test_list, train_list, "test"),
+    ):
+        if not len(ids):
+            raise InputError(f"{given or others}: found no {use} image with a box; expected at least one")
     return _divide(dataset, pairs, train, test, dropped, [])
 
 
@@ -135,7 +137,7 @@ def read_image_list(path: Path, images: Sequence[Image]) -> np.ndarray:
     name ("2.jpg"). A path is looked up whole, then by its last part, then without its suffix.
 
     Raises:
-        InputError: the file cannot be read, or has lines that name no known image, or more than one.
+        InputError: the file cannot be read, is empty, or has lines that name no known image, or several.
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -145,6 +147,8 @@ def read_image_list(path: Path, images: Sequence[Image]) -> np.ndarray:
         raise InputError(
             f"{path}: found bytes that are not UTF-8; expected one image id or path a line"
         ) from None
+    if not any(line.strip() for line in lines):
+        raise InputError(f"{path}: found an empty list; expected one image id or path a line")
     id_by_name = _image_names(images)
     wanted = [line.split()[0] for line in lines if line.strip()]
     found = [next((id_by_name[name] for name in _names(entry) if name in id_by_name), -1) for entry in wanted]

@@ -48,6 +48,7 @@ def build_from_triples(
 
     Raises:
         InputError: the source is not what it should be; with `options.strict`, dirt.
+        ClassMatchError: the source has none of the classes of the list.
         MissingResourceError: the engine is not installed.
     """
     with _shards(source, triples, options) as shards:
@@ -92,6 +93,8 @@ def build_from_shards(
         counts = TripleCounts(shards, opened, "attribute" if kind == "attribute" else "relation")
         table, messages = counts.choose_classes(classes)
         evidence = counts.evidence(table)
+        if not len(evidence.count):
+            counts.check_has_class(table, str(sources[0]["name"]))
     if options.strict:
         _check_clean(str(sources[0]["name"]), counts.skipped)
     found = {"annotations": counts.num_read, "skipped": counts.skipped}

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgtool.annotations import NOT_IN_LIST
-from kgtool.classes import ClassTable, is_synset, most_frequent_classes, resolve_names
+from kgtool.classes import ClassTable, check_some_known, is_synset, most_frequent_classes, resolve_names
 from kgtool.engines import Engine
 from kgtool.errors import InputError
 from kgtool.evidence import EvidenceCounter, count_expression, row_keys
@@ -93,6 +93,16 @@ class TripleCounts:
         names = (_EMPTY_TERM[self._kind], self._no_end(), NOT_IN_LIST)
         self.skipped = dict(zip(names, reasons[1:].tolist(), strict=True))
         return _ranked(terms, totals, kept)
+
+    def check_has_class(self, table: ClassTable, place: str) -> None:
+        """Check that an end of a triple is one of the classes.
+
+        Raises:
+            ClassMatchError: there are triples, and none has a class of the list.
+        """
+        seen = self._count_by_end()
+        if not seen.keys() & set(self._texts_of(table)[0]):
+            check_some_known(table, seen, place)
 
     def _count_by_end(self) -> dict[str, int]:
         total: dict[str, int] = {}

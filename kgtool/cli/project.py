@@ -6,12 +6,15 @@ from typing import Literal
 
 import click
 
+#: Messages that are shown; a list of thousands of classes has many with one synset.
+_SHOWN = 20
+
 
 @click.command()
 @click.argument("graph_path", metavar="GRAPH", type=click.Path(path_type=Path, dir_okay=False))
 @click.option(
     "--classes",
-    metavar="coco|voc|ade150|FILE",
+    metavar="coco|voc|ade150|ade|FILE",
     required=True,
     help="Class list of the new graph; a table that kgtool map wrote says which boxes each class takes.",
 )
@@ -89,6 +92,7 @@ def project(
         "fallback": done.fallback,
         "no_evidence": list(done.no_evidence),
         "isolated": list(done.isolated),
+        "left_out": list(done.left_out),
         "messages": list(done.messages),
     }
     if as_json:
@@ -102,8 +106,10 @@ def project(
         click.echo(
             f"From a hypernym: {'; '.join(f'{name} ({above})' for name, above in done.fallback.items())}"
         )
-    for message in done.messages:
+    for message in done.messages[:_SHOWN]:
         click.echo(message, err=True)
+    if len(done.messages) > _SHOWN:
+        click.echo(f"... and {len(done.messages) - _SHOWN} more such lines: see --json", err=True)
     if done.isolated:
         click.echo(f"Without an edge to another class: {'; '.join(done.isolated)}", err=True)
     if done.no_evidence:

@@ -22,7 +22,7 @@ from kgtool.annotations import ReadOptions
 from kgtool.build import Build, Output, build_attribute_graph, build_relation_graph
 from kgtool.classes import ClassTable
 from kgtool.cli import group
-from kgtool.errors import InputError, KgtoolError, OutputExistsError
+from kgtool.errors import ClassMatchError, InputError, KgtoolError, OutputExistsError
 from kgtool.graph import load_graph
 
 REAL = Path(__file__).parents[3] / "shared" / "real_data" / "vg"
@@ -242,6 +242,24 @@ def test_classes_without_evidence_are_named(tmp_path: Path) -> None:
     assert made.no_evidence == ("cat",)
     assert made.graph.weight.tolist() == [[1, 0], [0, 1]]
     assert made.graph.distribution.tolist() == [[1], [0]]
+
+
+@pytest.mark.parametrize("form", ["json", "csv"])
+def test_a_class_list_of_which_the_data_has_nothing_is_the_wrong_list(form: str, tmp_path: Path) -> None:
+    """A shard whose classes are never related gives an empty graph; that is not the same."""
+    source = tmp_path / f"relationships.{form}"
+    if form == "csv":
+        source.write_text("subject,predicate,object\ndog.n.01,on,mat.n.01\n")
+    else:
+        end = {"dog": {"synsets": ["dog.n.01"]}, "mat": {"synsets": ["mat.n.01"]}}
+        rows = [{"predicate": "on", "subject": end["dog"], "object": end["mat"]}]
+        write(source, [{"image_id": 1, "relationships": rows}])
+    for names, synsets in ((("Dog", "unicorn"), ("yeti.n.01", "")), (("dog.n.02",), ("dog.n.02",))):
+        message = rf"{form}: found none of the {len(names)} classes .*near it 'dog.n.01'"
+        with pytest.raises(ClassMatchError, match=message):
+            build("relation", source, classes=ClassTable(names, synsets))
+    made = build("relation", source, classes=ClassTable(("dog", "yeti"), ("dog.n.01", "")))
+    assert made.num_edges == made.counted == 0
 
 
 def test_a_file_without_annotations_gives_a_graph_without_edges(tmp_path: Path) -> None:

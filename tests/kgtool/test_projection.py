@@ -248,6 +248,36 @@ def test_a_toaster_is_found_under_the_person_only_where_a_table_says_so() -> Non
     assert project(made_graph(), coco).graph.header["projection"]["classes"]["toaster"] == ["toaster.n.01"]
 
 
+def test_background_is_left_out_and_told_and_moves_no_other_class(tmp_path: Path) -> None:
+    names = [PEOPLE[0], ClassName("background"), PEOPLE[2], ClassName("__Background__")]
+    done = project(made_graph(), names)
+    alone = project(made_graph(), [PEOPLE[0], PEOPLE[2]])
+    assert done.graph.classes == alone.graph.classes == ("cat", "dog")
+    np.testing.assert_array_equal(done.graph.weight, alone.graph.weight)
+    assert done.left_out == ("background", "__Background__")
+    assert "class 'background': left out" in done.messages[0]
+    save_graph(done.graph, tmp_path / "g.npz")
+    assert load_graph(tmp_path / "g.npz").header["projection"]["left_out"] == list(done.left_out)
+    with pytest.raises(InputError, match="found no class"):
+        project(made_graph(), [ClassName("background")])
+
+
+def test_the_full_list_of_ade_is_a_graph_whose_walls_are_walls(tmp_path: Path) -> None:
+    save_graph(made_graph(), tmp_path / "vg.npz")
+    arguments = ["project", str(tmp_path / "vg.npz"), "--classes", "ade", "--out", str(tmp_path / "g.npz")]
+    result = CliRunner().invoke(group, arguments)
+    assert result.exit_code == 0, result.output
+    assert "class 'background': left out" in result.output
+    assert "more such lines" in result.output
+    graph = load_graph(tmp_path / "g.npz")
+    names = [name.name for name in read_class_names("ade")]
+    assert list(graph.classes) == [name for name in names if name != "background"]
+    assert names.index("ice wall") < names.index("wall")
+    assert graph.synsets[graph.index_of("wall")] == "wall.n.01"
+    assert graph.synsets[graph.index_of("ice wall")] == ""
+    assert graph.counts[graph.index_of("dog, domestic dog, Canis familiaris")].any()
+
+
 def test_graph_classes_without_synsets_are_found_by_name() -> None:
     counts = np.array([[0, 3], [1, 0]])
     graph = make_graph(

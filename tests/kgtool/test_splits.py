@@ -189,6 +189,9 @@ def test_with_both_lists_the_rest_is_left_out_and_counted(tmp_path: Path) -> Non
         ),
         ("1\n", "3\n99.jpg\n98.jpg\n", InputError, r"test.txt: found '99.jpg' \(2 such lines\)"),
         ("4\n", "3\n", InputError, "train.txt: found no training image with a box"),
+        ("1\n", "4\n", InputError, "test.txt: found no test image with a box"),
+        ("1\n", "", InputError, "test.txt: found an empty list; expected one image id or path a line"),
+        (" \n\n", "3\n", InputError, "train.txt: found an empty list"),
         (None, "3\n", InputError, "train.txt: cannot be read"),
     ],
 )
@@ -200,6 +203,14 @@ def test_lists_that_cannot_be_followed_get_one_line(
     (tmp_path / "test.txt").write_text(test)
     with pytest.raises(error, match=message):
         split_by_lists(dataset_of(WORLD), train_list=tmp_path / "train.txt", test_list=tmp_path / "test.txt")
+
+
+def test_a_list_that_leaves_the_other_set_empty_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("1\n2\n3\n5\n")
+    with pytest.raises(InputError, match=r"list\.txt: found no test image with a box"):
+        split_by_lists(dataset_of(WORLD), train_list=tmp_path / "list.txt", test_list=None)
+    with pytest.raises(InputError, match=r"list\.txt: found no training image with a box"):
+        split_by_lists(dataset_of(WORLD), train_list=None, test_list=tmp_path / "list.txt")
 
 
 def test_a_name_of_two_images_names_none(tmp_path: Path) -> None:
