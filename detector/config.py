@@ -11,6 +11,9 @@ from typing import Literal
 from detector.errors import ConfigError
 from detector.interfaces import BlockConfig, HeadConfig
 
+#: How the class scores of several stages become one (`detector.ensemble` says what the words mean).
+ClassScores = Literal["last", "mean_logits", "mean_on_last_boxes"]
+
 
 def _check(right: bool, key: str, found: object, expected: str) -> None:
     if not right:
@@ -114,7 +117,7 @@ class ModelConfig:
     roi_sampling_ratio: int = 2
     regions_per_image: int = 512
     positive_fraction: float = 0.25
-    average_logits: bool = False  #: scores in evaluation are of the mean over stages, not of the last one
+    class_scores: ClassScores = "last"  #: of several stages, in evaluation
     score_threshold: float = 0.05
     nms_iou: float = 0.5
     detections_per_image: int = 100

@@ -13,9 +13,10 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from detector.backbone import Backbone, build_backbone
 from detector.boxes import greedy_nms, sample_labels
 from detector.config import ModelConfig, ProposalConfig
+from detector.ensemble import combine_logits
 from detector.errors import ConfigError
 from detector.interfaces import BoxHead, FeatureMaps, HeadInputs, Regions
-from detector.stage import RegionPool, Stage
+from detector.stage import RegionPool, Stage, StageOutput
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
@@ -101,13 +102,14 @@ class RCNN(nn.Module):
         maps = self.backbone(batch.tensors)
         boxes, _ = self._propose(batch, maps, None)
         regions = _regions(boxes, batch, maps)
-        logits = []
+        seen: list[Regions] = []
+        outputs: list[StageOutput] = []
         for stage in self.stages:
-            output = stage(regions)
-            logits.append(output.logits_RK)
-            regions = stage.refine(regions, output)
-        if self.config.average_logits:
-            regions = replace(regions, logits_RK=torch.stack(logits).mean(dim=0))
+            seen.append(regions)
+            outputs.append(stage(regions))
+            regions = stage.refine(regions, outputs[-1])
+        logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
+        regions = replace(regions, logits_RK=logits_RK)
         detections = [self._select(regions[regions.image_R == image]) for image in range(regions.num_images)]
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(

@@ -355,7 +355,8 @@ def test_proposals_overlap_less_in_evaluation_where_a_recipe_says_so() -> None:
 @pytest.mark.parametrize("average", [False, True])
 def test_scores_are_of_the_last_stage_or_of_the_mean_over_stages(average: bool) -> None:
     """Averaged are the logits, as in the official code of Reasoning-RCNN, not the probabilities."""
-    model = tiny_model(*ARMS["stacked"], score_threshold=0.0, average_logits=average)
+    how = "mean_logits" if average else "last"
+    model = tiny_model(*ARMS["stacked"], score_threshold=0.0, class_scores=how)
     found: list[Tensor] = []
     seen = seen_by_stages(model, lambda: found.append(detect(model, [random_image(0)])[0]["scores"]))
     logits = torch.stack([output.logits_RK for _, output in seen])

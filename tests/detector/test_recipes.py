@@ -27,7 +27,8 @@ def test_a_recipe_says_how_it_is_run_and_what_to_expect(name: str) -> None:
 def test_a_recipe_builds_a_model_whose_parts_fit(name: str) -> None:
     config = override(load_recipe(name), {"model.backbone.weights": "none"})
     model = build_model(config.model, 3, torch.eye(3))
-    assert len(model.stages) == (2 if name.startswith("reasoning") else 1)
+    num_stages = {"reasoning": 2, "cascade": 3}
+    assert len(model.stages) == num_stages.get(name.partition("_")[0], 1)
 
 
 def test_published_recipes_have_the_printed_form_and_the_demo_the_working_one() -> None:
