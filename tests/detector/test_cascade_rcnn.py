@@ -72,7 +72,7 @@ def test_a_box_is_foreground_for_ever_fewer_stages_as_their_thresholds_rise() ->
 
 
 def test_regions_that_a_stage_has_improved_become_foreground_of_the_next() -> None:
-    """Assignment is anew on the refined boxes: a box of IoU 0.55 that moves to 0.75 is one for stages 2 and 3."""
+    """Each stage assigns anew: a box of IoU 0.55 that moves to 0.75 is an object for stages 2 and 3."""
     config = cascade_config()
     model = build_model(config, NUM_CLASSES, None)
     target = {"boxes": torch.tensor([[0.0, 0, 40, 40]]), "labels": torch.tensor([2])}
