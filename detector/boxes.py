@@ -112,13 +112,23 @@ def greedy_nms(
     Returns:
         boxes_N4, scores_N (descending), labels_N (int64, 1..C).
     """
-    candidates_RK = scores_RK > score_threshold
+    boxes, scores, labels = above_threshold(boxes_R4, scores_RK, score_threshold)
+    keep = batched_nms(boxes, scores, labels, iou)[:limit]
+    return boxes[keep], scores[keep], labels[keep]
+
+
+def above_threshold(
+    boxes_R4: Tensor, scores_RK: Tensor, score_threshold: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """List every (region, class) of one image whose score is above the threshold and whose box is not flat.
+
+    Returns:
+        boxes_N4, scores_N, labels_N (int64, 1..C), by region and then class.
+    """
+    candidates_RK = (scores_RK > score_threshold) & ((boxes_R4[:, 2:] - boxes_R4[:, :2]) > 0).all(1)[:, None]
     candidates_RK[:, BACKGROUND] = False
     region, label = torch.nonzero(candidates_RK, as_tuple=True)
-    boxes, scores = boxes_R4[region], scores_RK[region, label]
-    solid = torch.nonzero(((boxes[:, 2:] - boxes[:, :2]) > 0).all(dim=1)).flatten()
-    keep = solid[batched_nms(boxes[solid], scores[solid], label[solid], iou)][:limit]
-    return boxes[keep], scores[keep], label[keep]
+    return boxes_R4[region], scores_RK[region, label], label
 
 
 def _choose(rows: Tensor, count: int) -> Tensor:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from detector.errors import ConfigError
-from detector.interfaces import BlockConfig, HeadConfig
+from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig
+from detector.nms import GreedyNMSConfig
 
 #: How the class scores of several stages become one (`detector.ensemble` says what the words mean).
 ClassScores = Literal["last", "mean_logits", "mean_on_last_boxes"]
@@ -92,6 +93,9 @@ class StageConfig:
     foreground_iou: float = 0.5
     box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  #: of the box deltas (dx, dy, dw, dh)
     loss_weight: float = 1.0
+    hard_regions: int = (
+        0  #: learn from so many regions an image, those of the highest loss (OHEM); 0: from all
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -101,7 +105,7 @@ class StageConfig:
         """
         _check_shares(self, "model.stages", "foreground_iou")
         _check(min(self.box_std) > 0, "model.stages.box_std", self.box_std, "four numbers above 0")
-        _check_at_least(self, "model.stages", 0, "loss_weight")
+        _check_at_least(self, "model.stages", 0, "loss_weight hard_regions")
 
 
 @dataclass(frozen=True)
@@ -119,8 +123,8 @@ class ModelConfig:
     positive_fraction: float = 0.25
     class_scores: ClassScores = "last"  #: of several stages, in evaluation
     score_threshold: float = 0.05
-    nms_iou: float = 0.5
     detections_per_image: int = 100
+    duplicate_removal: RemovalConfig = field(default_factory=GreedyNMSConfig)
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -130,7 +134,7 @@ class ModelConfig:
         """
         _check_at_least(self, "model", 1, "min_size max_size roi_size regions_per_image detections_per_image")
         _check_at_least(self, "model", 0, "roi_sampling_ratio")
-        _check_shares(self, "model", "positive_fraction score_threshold nms_iou")
+        _check_shares(self, "model", "positive_fraction score_threshold")
 
 
 @dataclass(frozen=True)

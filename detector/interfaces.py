@@ -3,13 +3,16 @@
 A region stage pools features for boxes, hands them to a **BoxHead**, and predicts class and box from what the
 head returns. A paper about regions is a box head: one file in `reasoning/` with the head and a frozen
 dataclass of its options that has `build()`, and a recipe that names it. Here are the contract and its plain
-occupants. A paper about feature maps is a **ContextBlock** inside the backbone, in the same way.
+occupants. A paper about feature maps is a **ContextBlock** inside the backbone, in the same way. Which of
+several boxes on one object stays is decided by a **DuplicateRemoval** after the last stage; the plain one is
+greedy NMS, in `nms.py`.
 
 Legend for shape suffixes, in all of `detector`: B images, R regions, C classes, K = C + 1 (background
 first), D width of a region's features, P side of a pooled map, E width of what reasoning adds, H and W
 sides of a map.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, Protocol
 
@@ -50,6 +53,8 @@ class Regions:
             None in the first stage.
         labels_R: in training, int64 class label of each region, 0 is background.
         truth_R4: in training, the ground-truth box assigned to each region (meaningless for background).
+        proposed_R: in training, bool, false for a ground-truth box that joined the proposals; None: all were
+            proposed.
     """
 
     boxes_R4: Tensor
@@ -60,13 +65,14 @@ class Regions:
     weight_KD1: Tensor | None = None
     labels_R: Tensor | None = None
     truth_R4: Tensor | None = None
+    proposed_R: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.boxes_R4)
 
     def __getitem__(self, index: Tensor) -> "Regions":
         """Take the rows that `index` (int64 positions or a bool mask) names, in its order."""
-        columns = ("boxes_R4", "image_R", "logits_RK", "labels_R", "truth_R4")
+        columns = ("boxes_R4", "image_R", "logits_RK", "labels_R", "truth_R4", "proposed_R")
         rows = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: rows[name][index] for name in columns if rows[name] is not None})
 
@@ -153,6 +159,61 @@ class BlockConfig(Protocol):
 
     def build(self, channels: int) -> ContextBlock:
         """Make a block for maps of so many channels; ConfigError when that number does not fit."""
+
+
+class DuplicateRemoval(Protocol):
+    """Turns the scores of regions into detections: which of several boxes on one object stays.
+
+    It is an `nn.Module`. tests/detector/test_duplicate_removal.py holds every one to this: an image's
+    detections depend neither on the order of its regions nor on other images; they come best first, at most
+    `limit` of them, without background; no regions work.
+    """
+
+    def __call__(
+        self,
+        scores_RK: Tensor,
+        boxes_R4: Tensor,
+        features_RD: Tensor,
+        regions: Regions,
+        targets: Sequence[dict[str, Tensor]] | None,
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
+        """Return detections in evaluation, losses in training; the other of the two is empty.
+
+        Args:
+            scores_RK: class probabilities with background, float32, with gradient.
+            boxes_R4: the boxes that the last stage predicts, one a region for all classes; no gradient.
+            features_RD: what class and box were predicted from.
+            regions: the same regions, for the image that each belongs to.
+            targets: in training, boxes (G, 4) and labels (G,) of each image; None in evaluation.
+
+        Returns:
+            a dict an image with boxes (px of the padded batch image), scores and labels (1..C), and the
+            losses by name.
+        """
+
+
+@dataclass(frozen=True)
+class RemovalInputs:
+    """What a duplicate removal is built from.
+
+    Attributes:
+        in_features: D, width of the last stage's features.
+        num_classes: C, without background.
+        score_threshold: a detection's score is above this.
+        limit: detections kept in an image at most.
+    """
+
+    in_features: int
+    num_classes: int
+    score_threshold: float
+    limit: int
+
+
+class RemovalConfig(Protocol):
+    """The options of one kind of duplicate removal: a frozen dataclass beside it, which can build it."""
+
+    def build(self, inputs: RemovalInputs) -> DuplicateRemoval:
+        """Make it; ConfigError when `inputs` does not fit."""
 
 
 class TwoLinear(nn.Module):

@@ -11,11 +11,18 @@ from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetw
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detector.backbone import Backbone, build_backbone
-from detector.boxes import greedy_nms, sample_labels
+from detector.boxes import sample_labels
 from detector.config import ModelConfig, ProposalConfig
 from detector.ensemble import combine_logits
 from detector.errors import ConfigError
-from detector.interfaces import BoxHead, FeatureMaps, HeadInputs, Regions
+from detector.interfaces import (
+    BoxHead,
+    DuplicateRemoval,
+    FeatureMaps,
+    HeadInputs,
+    Regions,
+    RemovalInputs,
+)
 from detector.stage import RegionPool, Stage, StageOutput
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
@@ -36,6 +43,7 @@ class RCNN(nn.Module):
         backbone: images to feature maps.
         proposals: torchvision's region proposal network.
         stages: one after the other on the same regions, each on the boxes that the one before has refined.
+        duplicate_removal: what stays of several boxes on one object, after the last stage.
     """
 
     def __init__(
@@ -44,6 +52,7 @@ class RCNN(nn.Module):
         backbone: Backbone,
         proposals: RegionProposalNetwork,
         stages: Sequence[Stage],
+        duplicate_removal: DuplicateRemoval,
     ) -> None:
         super().__init__()
         self.config = config
@@ -53,6 +62,7 @@ class RCNN(nn.Module):
         self.backbone = backbone
         self.proposals = proposals
         self.stages = cast("Sequence[Stage]", nn.ModuleList(stages))
+        self.duplicate_removal = duplicate_removal
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -85,17 +95,16 @@ class RCNN(nn.Module):
         batch, targets = self.transform(list(images), list(targets))
         maps = self.backbone(batch.tensors)
         boxes, losses = self._propose(batch, maps, targets)
-        boxes = [
-            torch.cat([proposed, target["boxes"]]) for proposed, target in zip(boxes, targets, strict=True)
-        ]
-        regions = self._sample(self.stages[0].assign(_regions(boxes, batch, maps), targets))
+        regions = _with_truth(_regions(boxes, batch, maps), targets)
+        regions = self._sample(self.stages[0].assign(regions, targets))
         for number, stage in enumerate(self.stages, start=1):
             if number > 1:
                 regions = stage.assign(regions, targets)
             output = stage(regions)
             losses |= {f"stage{number}_{name}": loss for name, loss in stage.losses(regions, output).items()}
             regions = stage.refine(regions, output)
-        return losses
+        _, removal_losses = self._remove_duplicates(regions, output.features_RD, targets)
+        return losses | {f"duplicates_{name}": loss for name, loss in removal_losses.items()}
 
     def _detections(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         batch, _ = self.transform(list(images))
@@ -110,23 +119,19 @@ class RCNN(nn.Module):
             regions = stage.refine(regions, outputs[-1])
         logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
         regions = replace(regions, logits_RK=logits_RK)
-        detections = [self._select(regions[regions.image_R == image]) for image in range(regions.num_images)]
+        detections, _ = self._remove_duplicates(regions, outputs[-1].features_RD, None)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(
             detections, batch.image_sizes, sizes
         )
         return in_px_of_image
 
-    def _select(self, regions: Regions) -> dict[str, Tensor]:
+    def _remove_duplicates(
+        self, regions: Regions, features_RD: Tensor, targets: Sequence[Target] | None
+    ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         assert regions.logits_RK is not None
-        boxes, scores, labels = greedy_nms(
-            regions.boxes_R4,
-            regions.logits_RK.float().softmax(dim=1),
-            score_threshold=self.config.score_threshold,
-            iou=self.config.nms_iou,
-            limit=self.config.detections_per_image,
-        )
-        return {"boxes": boxes, "scores": scores, "labels": labels}
+        scores_RK = regions.logits_RK.float().softmax(dim=1)
+        return self.duplicate_removal(scores_RK, regions.boxes_R4, features_RD, regions, targets)
 
     def _sample(self, regions: Regions) -> Regions:
         assert regions.labels_R is not None
@@ -177,7 +182,12 @@ def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) 
             )
         )
         stages.append(Stage(stage_config, previous, num_classes, pool))
-    return RCNN(config, backbone, proposals, stages)
+    removal = config.duplicate_removal.build(
+        RemovalInputs(
+            stages[-1].head.out_features, num_classes, config.score_threshold, config.detections_per_image
+        )
+    )
+    return RCNN(config, backbone, proposals, stages, removal)
 
 
 def _build_proposals(config: ProposalConfig, backbone: Backbone) -> RegionProposalNetwork:
@@ -208,3 +218,14 @@ def _regions(boxes: Sequence[Tensor], batch: ImageList, maps: FeatureMaps) -> Re
         sizes_B2=torch.tensor(batch.image_sizes, device=boxes[0].device),
         context=maps,
     )
+
+
+def _with_truth(regions: Regions, targets: Sequence[Target]) -> Regions:
+    """Add each image's ground-truth boxes as regions: there are good ones from the first step."""
+    boxes, images = [regions.boxes_R4], [regions.image_R]
+    for image, target in enumerate(targets):
+        boxes.append(target["boxes"])
+        images.append(torch.full_like(target["labels"], image))
+    boxes_R4 = torch.cat(boxes)
+    proposed_R = torch.arange(len(boxes_R4), device=boxes_R4.device) < len(regions)
+    return replace(regions, boxes_R4=boxes_R4, image_R=torch.cat(images), proposed_R=proposed_R)

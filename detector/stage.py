@@ -100,19 +100,25 @@ class Stage(nn.Module):
         return replace(regions, labels_R=labels_R, truth_R4=truth_R4)
 
     def losses(self, regions: Regions, output: StageOutput) -> dict[str, Tensor]:
-        """Cross-entropy of the class and smooth L1 of the box, weighted; means over all regions.
+        """Cross-entropy of the class and smooth L1 of the box, weighted; means over the regions learnt from.
 
         The box loss is summed over foreground regions and divided by the number of all, as in torchvision.
+        With `hard_regions` only so many regions of each image count, those of the highest loss (OHEM:
+        Shrivastava, Gupta, Girshick, CVPR 2016).
         """
         assert regions.labels_R is not None
         assert regions.truth_R4 is not None
-        count = max(len(regions), 1)
-        class_loss = F.cross_entropy(output.logits_RK.float(), regions.labels_R, reduction="sum") / count
+        class_R = F.cross_entropy(output.logits_RK.float(), regions.labels_R, reduction="none")
         rows = torch.nonzero(regions.labels_R != BACKGROUND).flatten()
         wanted = encode_boxes(regions.boxes_R4[rows], regions.truth_R4[rows], self.config.box_std)
         deltas = output.deltas_R4[rows].float()
-        box_loss = F.smooth_l1_loss(deltas, wanted, beta=BOX_LOSS_BETA, reduction="sum") / count
-        losses = {"class": class_loss, "box": box_loss, **output.losses}
+        box_loss = F.smooth_l1_loss(deltas, wanted, beta=BOX_LOSS_BETA, reduction="none").sum(dim=1)
+        box_R = torch.zeros_like(class_R).index_put((rows,), box_loss)
+        if self.config.hard_regions:
+            hard = hard_rows((class_R + box_R).detach(), regions.image_R, self.config.hard_regions)
+            class_R, box_R = class_R[hard], box_R[hard]
+        count = max(len(class_R), 1)
+        losses = {"class": class_R.sum() / count, "box": box_R.sum() / count, **output.losses}
         return {name: loss * self.config.loss_weight for name, loss in losses.items()}
 
     def refine(self, regions: Regions, output: StageOutput) -> Regions:
@@ -129,3 +135,12 @@ class Stage(nn.Module):
             labels_R=None,
             truth_R4=None,
         )
+
+
+def hard_rows(loss_R: Tensor, image_R: Tensor, count: int) -> Tensor:
+    """Return the rows of the `count` highest losses of each image; all of them where it has fewer."""
+    hard = [torch.zeros_like(image_R[:0])]
+    for image in image_R.unique().tolist():  # type: ignore[no-untyped-call]
+        rows = torch.nonzero(image_R == image).flatten()
+        hard.append(rows[loss_R[rows].argsort(descending=True, stable=True)[:count]])
+    return torch.cat(hard)

@@ -89,7 +89,7 @@ def test_a_wrong_value_is_refused_in_one_line(key: str, value: object, message: 
         ("model.min_size", "0"),
         ("model.regions_per_image", "0"),
         ("model.positive_fraction", "2"),
-        ("model.nms_iou", "-1"),
+        ("model.duplicate_removal.iou", "-1"),
         ("model.roi_sampling_ratio", "-1"),
         ("model.proposals.anchor_sizes", "[[]]"),
         ("model.proposals.anchor_sizes", "[[8,16],[32]]"),

@@ -175,3 +175,40 @@ def test_two_linear_layers_with_relu_are_the_plain_head() -> None:
     np.testing.assert_allclose(features.detach().numpy(), expected, rtol=1e-5, atol=1e-6)
     assert losses == {}
     assert isinstance(head, nn.Module)
+
+
+def test_only_the_regions_of_the_highest_loss_of_each_image_are_learnt_from(
+    stage: Stage, regions: Regions
+) -> None:
+    """Against loops: two hard regions an image (OHEM), one where an image has no more."""
+    output = stage(regions)
+    deltas = encode_boxes(regions.boxes_R4, regions.truth_R4, stage.config.box_std)
+    both = []
+    for row, label in enumerate(regions.labels_R.tolist()):
+        class_loss = -output.logits_RK[row].log_softmax(dim=0)[label]
+        off = (output.deltas_R4[row] - deltas[row]).abs()
+        box_loss = torch.where(off < 1 / 9, off**2 * 9 / 2, off - 1 / 18).sum() * (label > 0)
+        both.append((float(class_loss.detach()), float(box_loss.detach())))
+    hard = [
+        row
+        for image in set(IMAGES)
+        for row in sorted(
+            (row for row in range(len(IMAGES)) if IMAGES[row] == image), key=lambda row: -sum(both[row])
+        )[:2]
+    ]
+    assert len(hard) == 5
+    stage.config = replace(stage.config, hard_regions=2)
+    losses = stage.losses(regions, output)
+    for place, name in enumerate(("class", "box")):
+        expected = sum(both[row][place] for row in hard) / len(hard) * stage.config.loss_weight
+        np.testing.assert_allclose(float(losses[name].detach()), expected, rtol=1e-5)
+
+
+def test_more_hard_regions_than_there_are_is_all_of_them(stage: Stage, regions: Regions) -> None:
+    output = stage(regions)
+    expected = stage.losses(regions, output)
+    stage.config = replace(stage.config, hard_regions=100)
+    for name, loss in stage.losses(regions, output).items():
+        torch.testing.assert_close(loss, expected[name])
+    none = regions[torch.zeros(0, dtype=torch.int64)]
+    assert all(float(loss.detach()) == 0 for loss in stage.losses(none, stage(none)).values())

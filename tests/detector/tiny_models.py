@@ -114,6 +114,7 @@ def random_regions(
         labels_R=torch.randint(1, NUM_CLASSES + 1, (count,), generator=generator)
         * (torch.arange(count) % 3 > 0),
         truth_R4=torch.cat([corner, corner + size], dim=1) + 1,
+        proposed_R=torch.ones(count, dtype=torch.bool),
     )
 
 
