@@ -10,12 +10,12 @@ from difflib import get_close_matches
 
 from detector.config import Config
 from detector.errors import ConfigError
-from detector.recipes import cascade_rcnn, faster_rcnn, glore, reasoning_rcnn, vcrnet
+from detector.recipes import cascade_rcnn, faster_rcnn, glore, reasoning_rcnn, sgrn, vcrnet
 
 #: The recipes by the names that people type.
 RECIPES: dict[str, Callable[[], Config]] = {
     recipe.__name__: recipe
-    for paper in (faster_rcnn, cascade_rcnn, reasoning_rcnn, glore, vcrnet)
+    for paper in (faster_rcnn, cascade_rcnn, reasoning_rcnn, sgrn, glore, vcrnet)
     for recipe in paper.RECIPES
 }
 

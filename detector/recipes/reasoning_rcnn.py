@@ -2,15 +2,14 @@
 
 from dataclasses import replace
 
-from detector.config import Config, StageConfig
-from detector.interfaces import HeadConfig
+from detector.config import Config
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
 from detector.recipes.sizes import (
     full_size,
-    plain_stage,
     renamed,
     sample_size,
     small_size,
+    two_stages,
     with_backbone,
     with_stages,
 )
@@ -40,9 +39,7 @@ def reasoning_rcnn_r101_fpn() -> Config:
         prints a decay of 0.01 after epochs 8 and 11; 0.1 here, as in the official code. The printed equation
         can collapse (see the form "working" in reasoning/reasoning_rcnn.py); the log warns when it does.
     """
-    config = full_size(
-        "reasoning_rcnn_r101_fpn", "resnet101", stages=_reasoning_stages(1024, ReasoningConfig())
-    )
+    config = full_size("reasoning_rcnn_r101_fpn", "resnet101", stages=two_stages(1024, ReasoningConfig()))
     return replace(config, train=replace(config.train, epochs=16))
 
 
@@ -56,7 +53,7 @@ def reasoning_rcnn_r50_fpn_working() -> Config:
     Table: none; what departs from the paper is listed in reasoning/reasoning_rcnn.py.
     """
     config = reasoning_rcnn_r50_fpn()
-    stages = _reasoning_stages(1024, ReasoningConfig(form="working"))
+    stages = two_stages(1024, ReasoningConfig(form="working"))
     return renamed("reasoning_rcnn_r50_fpn_working", with_stages(config, stages))
 
 
@@ -72,7 +69,7 @@ def reasoning_rcnn_sample() -> Config:
     Table: none.
     """
     head = ReasoningConfig(form="working", width=64, squeeze=64)
-    return sample_size("reasoning_rcnn_sample", _reasoning_stages(128, head))
+    return sample_size("reasoning_rcnn_sample", two_stages(128, head))
 
 
 def reasoning_rcnn_r18_small() -> Config:
@@ -85,13 +82,7 @@ def reasoning_rcnn_r18_small() -> Config:
     Table: none.
     """
     head = ReasoningConfig(form="working", width=64, squeeze=64)
-    return small_size("reasoning_rcnn_r18_small", _reasoning_stages(256, head))
-
-
-def _reasoning_stages(width: int, head: HeadConfig) -> tuple[StageConfig, ...]:
-    """A plain stage and a reasoning stage on its boxes; thresholds and weights of the official code."""
-    second = StageConfig(head, foreground_iou=0.6, box_std=(0.05, 0.05, 0.1, 0.1), loss_weight=0.5)
-    return (*plain_stage(width), second)
+    return small_size("reasoning_rcnn_r18_small", two_stages(256, head))
 
 
 #: What `detector.recipes` lists of this file.

@@ -7,7 +7,7 @@ data set on a CPU.
 from dataclasses import replace
 
 from detector.config import BackboneConfig, Config, ModelConfig, ProposalConfig, StageConfig, TrainConfig
-from detector.interfaces import BlockConfig, TwoLinearConfig
+from detector.interfaces import BlockConfig, HeadConfig, TwoLinearConfig
 
 
 def full_size(name: str, backbone: str, stages: tuple[StageConfig, ...]) -> Config:
@@ -70,6 +70,12 @@ def small_size(name: str, stages: tuple[StageConfig, ...]) -> Config:
 def plain_stage(width: int) -> tuple[StageConfig, ...]:
     """The one stage of Faster R-CNN, its head `width` wide."""
     return (StageConfig(TwoLinearConfig(width)),)
+
+
+def two_stages(width: int, head: HeadConfig) -> tuple[StageConfig, ...]:
+    """A plain stage and one more on its boxes; thresholds and weights of the official codes of the papers."""
+    second = StageConfig(head, foreground_iou=0.6, box_std=(0.05, 0.05, 0.1, 0.1), loss_weight=0.5)
+    return (*plain_stage(width), second)
 
 
 def renamed(name: str, config: Config) -> Config:

@@ -10,6 +10,7 @@ GOLDEN: dict[str, list[float]] = {
     "printed": [3.68991, 3.45455],
     "released": [3.60242, 3.34840],
     "working": [3.65379, 3.44034],
+    "sgrn": [3.66616, 3.38276],
 }
 
 

@@ -27,7 +27,7 @@ def test_a_recipe_says_how_it_is_run_and_what_to_expect(name: str) -> None:
 def test_a_recipe_builds_a_model_whose_parts_fit(name: str) -> None:
     config = override(load_recipe(name), {"model.backbone.weights": "none"})
     model = build_model(config.model, 3, torch.eye(3))
-    num_stages = {"reasoning": 2, "cascade": 3}
+    num_stages = {"reasoning": 2, "sgrn": 2, "stacked": 2, "cascade": 3}
     assert len(model.stages) == num_stages.get(name.partition("_")[0], 1)
 
 
@@ -41,6 +41,9 @@ def test_reasoning_and_baseline_differ_in_the_second_stage_alone() -> None:
     for reasoning, plain in (
         ("reasoning_rcnn_sample", "faster_rcnn_sample"),
         ("reasoning_rcnn_r18_small", "faster_rcnn_r18_small"),
+        ("sgrn_sample", "faster_rcnn_sample"),
+        ("stacked_plain_sample", "faster_rcnn_sample"),
+        ("sgrn_sample", "stacked_plain_sample"),
     ):
         one, other = flatten(load_recipe(reasoning)), flatten(load_recipe(plain))
         differing = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}

@@ -15,6 +15,7 @@ from detector.interfaces import (
 )
 from detector.rcnn import RCNN, build_model
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
+from detector.reasoning.sgrn import SGRNConfig
 
 NUM_CLASSES = 7
 SECOND_STAGE = {"foreground_iou": 0.6, "box_std": (0.05, 0.05, 0.1, 0.1), "loss_weight": 0.5}
@@ -26,6 +27,7 @@ ARMS: dict[str, tuple[HeadConfig, ...]] = {
     "printed": (ReasoningConfig(width=8, squeeze=6),),
     "released": (ReasoningConfig(form="released", width=8, squeeze=6),),
     "working": (ReasoningConfig(form="working", width=8, squeeze=6),),
+    "sgrn": (SGRNConfig(neighbours=4, kernels=2, latent=8, hidden=8, width=8),),
 }
 
 
