@@ -52,6 +52,7 @@ test: $(READY) ## the test suite alone
 bench: $(READY) ## every benchmark at a small size: both sides in one run, ratios printed
 	$(BIN)/python bench/relations_to_graph.py --quick
 	$(BIN)/python bench/attributes_to_graph.py --quick
+	$(BIN)/python bench/growth.py --quick
 	$(BIN)/python bench/split_vg.py --quick
 	$(BIN)/python bench/triples_engines.py --quick
 	$(BIN)/python bench/js_divergence.py --classes 1000

@@ -21,8 +21,8 @@ from kgtool.visual_genome import EMPTY, SEVERAL, only_synset
 
 NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST = "no synset", "several synsets", "class not in list"
 
-#: Rows that may wait before they are added up.
-_WAITING_ROWS = 1 << 21
+#: Rows that may wait before they are added up, if not more than that are added up already.
+_WAITING_ROWS = 1 << 19
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,10 @@ class Annotations:
                 skipped[reason] += int(count[kept & mask].sum())
                 kept &= ~mask
             waiting.append((np.stack([codes[kept] for codes in rows], axis=1), count[kept]))
-            if sum(len(rows) for rows, _ in waiting) > _WAITING_ROWS:
-                waiting = [_added_up(waiting, counter)]
-        return Counted(terms, totals, *_added_up(waiting, counter), skipped)
+            if sum(len(rows) for rows, _ in waiting[1:]) > max(_WAITING_ROWS, len(waiting[0][0])):
+                _add_up(waiting, counter)
+        _add_up(waiting, counter)
+        return Counted(terms, totals, *waiting[0], skipped)
 
     def close(self) -> None:
         """Remove the temporary file that holds the rows."""
@@ -158,8 +159,9 @@ class Annotations:
         """Terms that occur, most frequent first, ties by name; their totals; the place of each code."""
         total = self._spool.totals(1, len(self._terms))
         names = [name or "" for name in self._terms.names()]
-        seen = [code for code in np.flatnonzero(total).tolist() if code != EMPTY]
-        order = sorted(seen, key=lambda code: (-int(total[code]), names[code]))
+        number = total.tolist()
+        seen = [code for code in range(EMPTY + 1, len(number)) if number[code]]
+        order = sorted(seen, key=lambda code: (-number[code], names[code]))
         rank = np.full(len(names), -1, dtype=np.int32)
         rank[order] = np.arange(len(order))
         return tuple(names[code] for code in order), total[order], rank
@@ -235,7 +237,9 @@ def _any_end(columns: list[Codes], code: int) -> npt.NDArray[np.bool_]:
     return found
 
 
-def _added_up(
-    rows: list[tuple[npt.NDArray[np.int32], Counts]], counter: EvidenceCounter
-) -> tuple[npt.NDArray[np.int32], Counts]:
-    return counter.count(np.concatenate([index for index, _ in rows]), np.concatenate([c for _, c in rows]))
+def _add_up(waiting: list[tuple[npt.NDArray[np.int32], Counts]], counter: EvidenceCounter) -> None:
+    """Put in place of all rows in the list the same rows, added up; no more is held than needed."""
+    index = np.concatenate([index for index, _ in waiting])
+    count = np.concatenate([count for _, count in waiting])
+    waiting[:] = []
+    waiting.append(counter.count(index, count))

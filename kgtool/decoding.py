@@ -156,7 +156,8 @@ class BlockReader:
     def _fresh(self) -> dict[str, list[Any]]:
         fresh = {}
         for name, interner in self._decoder.vocabularies.items():
-            fresh[name] = list(islice(interner, self._reported[name], None))
+            newest_first = islice(reversed(interner), len(interner) - self._reported[name])
+            fresh[name] = list(newest_first)[::-1]
             self._reported[name] = len(interner)
         return fresh
 

@@ -23,9 +23,9 @@ Counts = npt.NDArray[np.int64]
 
 #: Three codes go into one 64-bit number.
 _CODE_BITS = 21
-_CHUNK_ROWS = 1 << 20
+_CHUNK_ROWS = 1 << 18
 #: What the engine counts at a time: memory for one piece, not for all rows.
-_PIECE_ROWS = 1 << 18
+_PIECE_ROWS = 1 << 17
 
 
 def count_expression(rows: "ibis.Table", keys: Sequence[str]) -> "ibis.Table":
@@ -188,8 +188,9 @@ class RowSpool:
         self._run_lengths.append(len(start))
         self._filled = 0
         for place, codes in enumerate(self._columns(unique)):
-            total = _padded(self._totals[place], int(codes.max()) + 1)
-            np.add.at(total, codes, count)
+            seen = np.bincount(codes, weights=count).astype(np.int64)  # exact: far below 2**53
+            total = _padded(self._totals[place], len(seen))
+            total[: len(seen)] += seen
             self._totals[place] = total
 
     def _columns(self, key: npt.NDArray[np.int64]) -> list[Codes]:

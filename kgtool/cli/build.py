@@ -111,8 +111,9 @@ def build_relation(
     """Build a class graph from relationships: which classes stand in relation, and how often.
 
     RELATIONSHIPS.json is relationships.json of Visual Genome 1.2 or 1.4 (1.0 with --objects), also as .gz or
-    .zip, or one record a line; - is standard input. Each annotation whose two ends have exactly one synset,
-    both of classes, counts once. Whatever is skipped is counted by reason.
+    .zip, or one record a line; a folder or glob of such files is read as one; - is standard input. Each
+    annotation whose two ends have exactly one synset, both of classes, counts once. Whatever is skipped is
+    counted by reason.
 
     TRIPLES is a folder, file, glob or URL of Parquet shards (kgtool triples makes them), a .csv, .tsv or
     .jsonl with subject, predicate and object, or a COCO JSON with relations. The same data give the same
@@ -173,8 +174,9 @@ def build_attribute(
     """Build a class graph from attributes: which classes look alike.
 
     ATTRIBUTES.json is attributes.json of Visual Genome 1.2 or 1.4 (1.0 with --objects), also as .gz or .zip,
-    or one record a line; - is standard input. Classes are compared by the Jensen-Shannon divergence between
-    their distributions over the most frequent attributes, which are stored beside the graph.
+    or one record a line; a folder or glob of such files is read as one; - is standard input. Classes are
+    compared by the Jensen-Shannon divergence between their distributions over the most frequent attributes,
+    which are stored beside the graph.
 
     TRIPLES is a folder, file, glob or URL of Parquet shards (kgtool triples --kind attribute makes them), or
     a .csv, .tsv or .jsonl, with subject and attribute.
