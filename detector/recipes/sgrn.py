@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from detector.config import Config
+from detector.nms import GreedyNMSConfig
 from detector.reasoning.sgrn import SGRNConfig
 from detector.recipes.sizes import full_size, renamed, sample_size, two_stages
 
@@ -20,7 +21,11 @@ def sgrn_r101_fpn_coco() -> Config:
     config = full_size("sgrn_r101_fpn_coco", "resnet101", stages=two_stages(1024, SGRNConfig()))
     proposals = replace(config.model.proposals, nms_iou_test=0.7)
     model = replace(
-        config.model, proposals=proposals, score_threshold=0.001, nms_iou=0.55, detections_per_image=150
+        config.model,
+        proposals=proposals,
+        score_threshold=0.001,
+        detections_per_image=150,
+        duplicate_removal=GreedyNMSConfig(iou=0.55),
     )
     train = replace(config.train, epochs=5, milestones=(4,), lr=0.001, batch_size=8)
     return replace(config, model=model, train=train)
