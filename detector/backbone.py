@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torchvision.models import get_model_weights, list_models
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
 from torchvision.ops import FrozenBatchNorm2d
+from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.config import BackboneConfig
 from detector.errors import ConfigError, InputError, MissingResourceError
@@ -111,7 +112,8 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     if config.name == "tiny":
         backbone = Backbone(TinyBody(norm, config.blocks), (4,), TinyBody.out_channels)
     else:
-        backbone = Backbone(_resnet(config, norm), (4, 8, 16, 32, 64), FPN_CHANNELS)
+        strides = (4, 8, 16, 32, 64) if config.maps == "p2-p6" else (8, 16, 32, 64, 128)
+        backbone = Backbone(_resnet(config, norm), strides, FPN_CHANNELS)
     if config.weights == "imagenet":
         backbone.messages = load_matching(backbone, _imagenet_weights(config.name), source="imagenet")
     elif config.weights != "none":
@@ -162,9 +164,10 @@ def _resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
         trainable += ("bn1",)
     for name, parameter in network.named_parameters():
         parameter.requires_grad_(name.startswith(trainable) or is_of_block(name))
-    maps = {f"layer{number}": str(number - 1) for number in range(1, 5)}
-    channels = [network.inplanes // 2 ** (4 - number) for number in range(1, 5)]
-    body: nn.Module = BackboneWithFPN(network, maps, channels, FPN_CHANNELS)
+    first, top = (1, None) if config.maps == "p2-p6" else (2, LastLevelP6P7(FPN_CHANNELS, FPN_CHANNELS))
+    maps = {f"layer{number}": str(number - first) for number in range(first, 5)}
+    channels = [network.inplanes // 2 ** (4 - number) for number in range(first, 5)]
+    body: nn.Module = BackboneWithFPN(network, maps, channels, FPN_CHANNELS, extra_blocks=top)
     return body
 
 

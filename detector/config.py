@@ -33,6 +33,15 @@ def _check_shares(config: object, section: str, names: str) -> None:
         _check(0 <= value <= 1, f"{section}.{name}", value, "a number from 0 to 1")
 
 
+def _check_anchors(levels: tuple[tuple[int, ...], ...], ratios: tuple[float, ...]) -> None:
+    sizes = [size for level in levels for size in level]
+    same = len({len(level) for level in levels}) == 1
+    right = same and bool(sizes) and min(sizes) >= 1
+    _check(right, "model.proposals.anchor_sizes", levels, "equally many px sizes at every level")
+    right = bool(ratios) and min(ratios) > 0
+    _check(right, "model.proposals.aspect_ratios", ratios, "numbers above 0")
+
+
 @dataclass(frozen=True)
 class BackboneConfig:
     """What turns an image into feature maps."""
@@ -41,6 +50,7 @@ class BackboneConfig:
     weights: str = "none"  #: none, imagenet (torchvision's download) or a file (.safetensors, .pth)
     trainable_layers: int = 5  #: how many of torchvision's five ResNet layers train, from the top
     norm: Literal["batch", "frozen", "group"] = "batch"  #: frozen: statistics and scales stay as loaded
+    maps: Literal["p2-p6", "p3-p7"] = "p2-p6"  #: levels of the pyramid, strides 4 to 64 or 8 to 128
     blocks: tuple[BlockConfig, ...] = ()  #: context blocks inside it, all of which train
 
     def __post_init__(self) -> None:
@@ -51,6 +61,8 @@ class BackboneConfig:
         """
         layers = self.trainable_layers
         _check(0 <= layers <= 5, "model.backbone.trainable_layers", layers, "0 to 5")
+        no_pyramid = self.name == "tiny" and self.maps != "p2-p6"
+        _check(not no_pyramid, "model.backbone.maps", self.maps, "p2-p6 for tiny, which has its one map")
 
 
 @dataclass(frozen=True)
@@ -74,15 +86,44 @@ class ProposalConfig:
             ConfigError: a value out of its range.
         """
         section = "model.proposals"
-        sizes = [size for level in self.anchor_sizes for size in level]
-        same = len({len(level) for level in self.anchor_sizes}) == 1
-        right = same and bool(sizes) and min(sizes) >= 1
-        _check(right, f"{section}.anchor_sizes", self.anchor_sizes, "equally many px sizes at every level")
-        ratios = self.aspect_ratios
-        _check(bool(ratios) and min(ratios) > 0, f"{section}.aspect_ratios", ratios, "numbers above 0")
+        _check_anchors(self.anchor_sizes, self.aspect_ratios)
         _check_at_least(self, section, 1, "pre_nms_train pre_nms_test batch_size_per_image")
         _check_at_least(self, section, 0, "post_nms_train post_nms_test")
         _check_shares(self, section, "nms_iou nms_iou_test")
+
+
+@dataclass(frozen=True)
+class RetinaNetConfig:
+    """The dense head of RetinaNet: alone a detector, or in front of region stages (see `retinanet.py`)."""
+
+    anchor_sizes: tuple[tuple[int, ...], ...] = (
+        (32, 40, 50),
+        (64, 80, 101),
+        (128, 161, 203),
+        (256, 322, 406),
+        (512, 645, 812),
+    )  #: px, by level: powers of 2 ** (1 / 3)
+    aspect_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    foreground_iou: float = 0.5  #: an anchor that overlaps an object so much learns its class
+    background_iou: float = 0.4  #: one that overlaps none so much learns that nothing is there
+    candidates_per_level: int = 1000  #: anchors that are looked at further, in each feature map
+    post_nms_train: int = 1000  #: regions for the stages, an image
+    post_nms_test: int = 300
+    nms_iou: float = 0.7  #: of these regions, whatever their class
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        section = "model.proposals"
+        _check_anchors(self.anchor_sizes, self.aspect_ratios)
+        _check_at_least(self, section, 1, "candidates_per_level post_nms_train post_nms_test")
+        _check_shares(self, section, "foreground_iou background_iou nms_iou")
+        expected = f"at most foreground_iou, {self.foreground_iou}"
+        right = self.background_iou <= self.foreground_iou
+        _check(right, f"{section}.background_iou", self.background_iou, expected)
 
 
 @dataclass(frozen=True)
@@ -110,11 +151,11 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Backbone, proposals and the tuple of region stages: one stage is Faster R-CNN."""
+    """Backbone, proposals and the tuple of region stages: one stage is Faster R-CNN, none is RetinaNet."""
 
     backbone: BackboneConfig
     stages: tuple[StageConfig, ...]
-    proposals: ProposalConfig = ProposalConfig()
+    proposals: ProposalConfig | RetinaNetConfig = ProposalConfig()  #: its type says what proposes
     min_size: int = 800  #: short side, px
     max_size: int = 1333  #: long side at most, px
     roi_size: int = 7

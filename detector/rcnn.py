@@ -1,4 +1,7 @@
-"""Region-based detectors as a tuple of stages: one is Faster R-CNN, a second reasons."""
+"""Detectors as proposals and a tuple of region stages: one is Faster R-CNN, a second reasons.
+
+With the dense head of RetinaNet as proposals, no stage is RetinaNet, and one that reasons a second.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -6,8 +9,6 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torchvision.models.detection.image_list import ImageList
-from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork, RPNHead
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detector.backbone import Backbone, build_backbone
@@ -15,24 +16,17 @@ from detector.boxes import sample_labels
 from detector.config import ModelConfig, ProposalConfig
 from detector.ensemble import combine_logits
 from detector.errors import ConfigError
-from detector.interfaces import (
-    BoxHead,
-    DuplicateRemoval,
-    FeatureMaps,
-    HeadInputs,
-    Regions,
-    RemovalInputs,
-)
+from detector.interfaces import BoxHead, DuplicateRemoval, HeadInputs, Regions, RemovalInputs, TwoLinear
+from detector.proposals import Proposer, RegionProposals, Target
+from detector.retinanet import DenseProposals
 from detector.stage import RegionPool, Stage, StageOutput
 
 IMAGENET_MEAN = [0.485, 0.456, 0.406]
 IMAGENET_STD = [0.229, 0.224, 0.225]
 
-Target = dict[str, Tensor]
-
 
 class RCNN(nn.Module):
-    """Backbone, region proposals and one or more region stages.
+    """Backbone, proposals and the region stages.
 
     Training: `model(images, targets)` returns losses by name. Evaluation: `model(images)` returns one dict
     an image with boxes (xyxy px of the image as given), labels (1..C) and scores, best first. This is
@@ -41,7 +35,7 @@ class RCNN(nn.Module):
     Args:
         config: thresholds and numbers of regions.
         backbone: images to feature maps.
-        proposals: torchvision's region proposal network.
+        proposals: where to look; RetinaNet's also say what is there.
         stages: one after the other on the same regions, each on the boxes that the one before has refined.
         duplicate_removal: what stays of several boxes on one object, after the last stage.
     """
@@ -50,7 +44,7 @@ class RCNN(nn.Module):
         self,
         config: ModelConfig,
         backbone: Backbone,
-        proposals: RegionProposalNetwork,
+        proposals: Proposer,
         stages: Sequence[Stage],
         duplicate_removal: DuplicateRemoval,
     ) -> None:
@@ -94,32 +88,32 @@ class RCNN(nn.Module):
     def _losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
         batch, targets = self.transform(list(images), list(targets))
         maps = self.backbone(batch.tensors)
-        boxes, losses = self._propose(batch, maps, targets)
-        regions = _with_truth(_regions(boxes, batch, maps), targets)
-        regions = self._sample(self.stages[0].assign(regions, targets))
+        regions, losses = self.proposals(batch, maps, targets)
+        output: StageOutput | None = None
         for number, stage in enumerate(self.stages, start=1):
-            if number > 1:
-                regions = stage.assign(regions, targets)
+            regions = stage.assign(regions, targets)
+            if number == 1:
+                regions = self._sample(regions)
             output = stage(regions)
             losses |= {f"stage{number}_{name}": loss for name, loss in stage.losses(regions, output).items()}
             regions = stage.refine(regions, output)
-        _, removal_losses = self._remove_duplicates(regions, output.features_RD, targets)
+        _, removal_losses = self._remove_duplicates(regions, output, targets)
         return losses | {f"duplicates_{name}": loss for name, loss in removal_losses.items()}
 
     def _detections(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
         batch, _ = self.transform(list(images))
         maps = self.backbone(batch.tensors)
-        boxes, _ = self._propose(batch, maps, None)
-        regions = _regions(boxes, batch, maps)
+        regions, _ = self.proposals(batch, maps, None)
         seen: list[Regions] = []
         outputs: list[StageOutput] = []
         for stage in self.stages:
             seen.append(regions)
             outputs.append(stage(regions))
             regions = stage.refine(regions, outputs[-1])
-        logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
-        regions = replace(regions, logits_RK=logits_RK)
-        detections, _ = self._remove_duplicates(regions, outputs[-1].features_RD, None)
+        if self.stages:
+            logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
+            regions = replace(regions, logits_RK=logits_RK)
+        detections, _ = self._remove_duplicates(regions, outputs[-1] if outputs else None, None)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(
             detections, batch.image_sizes, sizes
@@ -127,11 +121,16 @@ class RCNN(nn.Module):
         return in_px_of_image
 
     def _remove_duplicates(
-        self, regions: Regions, features_RD: Tensor, targets: Sequence[Target] | None
+        self, regions: Regions, last: StageOutput | None, targets: Sequence[Target] | None
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
         assert regions.logits_RK is not None
-        scores_RK = regions.logits_RK.float().softmax(dim=1)
+        scores_RK = self._scores(regions.logits_RK.float())
+        features_RD = last.features_RD if last else regions.boxes_R4[:, :0]
         return self.duplicate_removal(scores_RK, regions.boxes_R4, features_RD, regions, targets)
+
+    def _scores(self, logits_RK: Tensor) -> Tensor:
+        """Class probabilities: a softmax, or sigmoids where the dense head has the last word."""
+        return logits_RK.softmax(dim=1) if self.stages else logits_RK.sigmoid()
 
     def _sample(self, regions: Regions) -> Regions:
         assert regions.labels_R is not None
@@ -141,18 +140,6 @@ class RCNN(nn.Module):
             count, fraction = self.config.regions_per_image, self.config.positive_fraction
             chosen.append(rows[sample_labels(regions.labels_R[rows], count, fraction)])
         return regions[torch.cat(chosen)]
-
-    def _propose(
-        self, batch: ImageList, maps: FeatureMaps, targets: Sequence[Target] | None
-    ) -> tuple[list[Tensor], dict[str, Tensor]]:
-        """Run the RPN in float32: in half precision, coordinates above 256 px are no longer whole pixels."""
-        settings = self.config.proposals
-        self.proposals.nms_thresh = settings.nms_iou if self.training else settings.nms_iou_test
-        with torch.autocast(batch.tensors.device.type, enabled=False):
-            features = {str(level): feature.float() for level, feature in enumerate(maps.maps)}
-            boxes, losses = self.proposals(batch, features, targets)
-        names = {"loss_objectness": "rpn_objectness", "loss_rpn_box_reg": "rpn_box"}
-        return boxes, {names[name]: loss for name, loss in losses.items()}
 
 
 def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) -> RCNN:
@@ -168,13 +155,13 @@ def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) 
         ConfigError: the parts of `config` do not fit together, or a graph is needed and missing.
         InputError, MissingResourceError: see `build_backbone`.
     """
-    if not config.stages:
-        raise ConfigError("model.stages: found none; expected one or more region stages")
+    if not config.stages and isinstance(config.proposals, ProposalConfig):
+        raise ConfigError("model.stages: found none; expected one or more, or RetinaNet's proposals alone")
     backbone = build_backbone(config.backbone)
-    proposals = _build_proposals(config.proposals, backbone)
+    proposals = _build_proposals(config, backbone, num_classes)
     pool = RegionPool(backbone.strides, config.roi_size, config.roi_sampling_ratio)
     stages: list[Stage] = []
-    previous: BoxHead | None = None
+    previous: BoxHead | None = proposals.box_head
     for stage_config in config.stages:
         previous = stage_config.head.build(
             HeadInputs(
@@ -184,48 +171,21 @@ def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) 
         stages.append(Stage(stage_config, previous, num_classes, pool))
     removal = config.duplicate_removal.build(
         RemovalInputs(
-            stages[-1].head.out_features, num_classes, config.score_threshold, config.detections_per_image
+            stages[-1].head.out_features if stages else 0,
+            num_classes,
+            config.score_threshold,
+            config.detections_per_image,
         )
     )
     return RCNN(config, backbone, proposals, stages, removal)
 
 
-def _build_proposals(config: ProposalConfig, backbone: Backbone) -> RegionProposalNetwork:
-    if len(config.anchor_sizes) != len(backbone.strides):
-        raise ConfigError(
-            f"model.proposals.anchor_sizes: found {len(config.anchor_sizes)} levels; expected "
-            f"{len(backbone.strides)}, one for each feature map of the backbone"
-        )
-    anchors = AnchorGenerator(config.anchor_sizes, (config.aspect_ratios,) * len(config.anchor_sizes))
-    return RegionProposalNetwork(
-        anchors,
-        RPNHead(backbone.out_channels, anchors.num_anchors_per_location()[0]),
-        fg_iou_thresh=0.7,
-        bg_iou_thresh=0.3,
-        batch_size_per_image=config.batch_size_per_image,
-        positive_fraction=0.5,
-        pre_nms_top_n={"training": config.pre_nms_train, "testing": config.pre_nms_test},
-        post_nms_top_n={"training": config.post_nms_train, "testing": config.post_nms_test},
-        nms_thresh=config.nms_iou,
-    )
-
-
-def _regions(boxes: Sequence[Tensor], batch: ImageList, maps: FeatureMaps) -> Regions:
-    counts = torch.tensor([len(boxes_N4) for boxes_N4 in boxes])
-    return Regions(
-        boxes_R4=torch.cat(list(boxes)).detach(),
-        image_R=torch.repeat_interleave(torch.arange(len(boxes)), counts).to(boxes[0].device),
-        sizes_B2=torch.tensor(batch.image_sizes, device=boxes[0].device),
-        context=maps,
-    )
-
-
-def _with_truth(regions: Regions, targets: Sequence[Target]) -> Regions:
-    """Add each image's ground-truth boxes as regions: there are good ones from the first step."""
-    boxes, images = [regions.boxes_R4], [regions.image_R]
-    for image, target in enumerate(targets):
-        boxes.append(target["boxes"])
-        images.append(torch.full_like(target["labels"], image))
-    boxes_R4 = torch.cat(boxes)
-    proposed_R = torch.arange(len(boxes_R4), device=boxes_R4.device) < len(regions)
-    return replace(regions, boxes_R4=boxes_R4, image_R=torch.cat(images), proposed_R=proposed_R)
+def _build_proposals(
+    config: ModelConfig, backbone: Backbone, num_classes: int
+) -> RegionProposals | DenseProposals:
+    """The type of the proposals' configuration says which they are."""
+    channels, num_maps = backbone.out_channels, len(backbone.strides)
+    if isinstance(config.proposals, ProposalConfig):
+        return RegionProposals(config.proposals, channels, num_maps)
+    box_head = TwoLinear(channels * config.roi_size**2, channels) if config.stages else None
+    return DenseProposals(config.proposals, channels, num_maps, num_classes, box_head)

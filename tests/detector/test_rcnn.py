@@ -344,7 +344,7 @@ def test_proposals_overlap_less_in_evaluation_where_a_recipe_says_so() -> None:
     most: dict[float, float] = {}
     for limit in (0.9, 0.3):
         proposals = replace(model.config.proposals, nms_iou=0.9, nms_iou_test=limit)
-        model.config = replace(model.config, proposals=proposals)
+        model.proposals.config = proposals
         ((regions, _),) = seen_by_stages(model, lambda: detect(model, [random_image(0)]))
         boxes = regions.boxes_R4
         overlap = box_iou(boxes, boxes).fill_diagonal_(0)
