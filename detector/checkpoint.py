@@ -172,13 +172,20 @@ def _check_shapes(path: Path, found: dict[str, Tensor], expected: dict[str, Any]
             )
 
 
-def load_run(folder: Path, device: torch.device) -> TrainedRun:
+def load_run(folder: Path, device: torch.device, *, score_threshold: float = 1.0) -> TrainedRun:
     """Bring a trained detector back from its folder.
+
+    Args:
+        folder: run folder.
+        device: where the model shall be.
+        score_threshold: lowers the recipe's `model.score_threshold` where that is higher.
 
     Raises:
         InputError, ConfigError: see `load_config`, `load_classes` and `load_weights`.
     """
     config, classes = load_config(folder), load_classes(folder)
+    lower = min(config.model.score_threshold, score_threshold)
+    config = override(config, {"model.score_threshold": lower})
     num_classes = len(classes.names)
     graph_CC = None if classes.graph_hash is None else torch.zeros(num_classes, num_classes)
     model = build_model(_without_downloads(config).model, num_classes, graph_CC)

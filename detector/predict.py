@@ -5,8 +5,7 @@ image as it is stored: EXIF orientation is ignored here as in training.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +97,8 @@ def predict(
         run: a loaded run.
         paths: image files and folders.
         out: folder to write into; made if its parent exists.
-        threshold: detections below this score are left out.
+        threshold: detections below this score are left out. One below the run's own `model.score_threshold`
+            needs a run that was loaded with it (see `load_run`).
         overwrite: write into a folder that already holds something.
         on_image: called after each image.
 
@@ -110,30 +110,18 @@ def predict(
     check_folder_free(out, overwrite=overwrite)
     out.mkdir(exist_ok=True)
     done = Predictions([], [], [])
-    with _score_threshold_at_most(run, threshold):
-        for number, image in enumerate(images, start=1):
-            try:
-                pixels_3HW = load_image(image.path)
-            except InputError as error:
-                done.unreadable.append(str(error))
-                continue
-            found = _above(run, pixels_3HW, threshold)
-            done.results.extend(_coco_results(run, image, number, found))
-            done.pictures.append(_save_picture(run, pixels_3HW, found, out / image.picture))
-            on_image(image)
+    for number, image in enumerate(images, start=1):
+        try:
+            pixels_3HW = load_image(image.path)
+        except InputError as error:
+            done.unreadable.append(str(error))
+            continue
+        found = _above(run, pixels_3HW, threshold)
+        done.results.extend(_coco_results(run, image, number, found))
+        done.pictures.append(_save_picture(run, pixels_3HW, found, out / image.picture))
+        on_image(image)
     save_json(done.results, out / RESULTS_FILE)
     return done
-
-
-@contextmanager
-def _score_threshold_at_most(run: TrainedRun, threshold: float) -> Iterator[None]:
-    """Lower the model's own threshold inside the block, where the one asked for is lower."""
-    own = run.model.config
-    run.model.config = replace(own, score_threshold=min(own.score_threshold, threshold))
-    try:
-        yield
-    finally:
-        run.model.config = own
 
 
 def _above(run: TrainedRun, pixels_3HW: torch.Tensor, threshold: float) -> Detections:

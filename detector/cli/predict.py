@@ -48,7 +48,8 @@ def predict_command(
     from detector.device import pick_device
     from detector.predict import predict
 
-    done = predict(load_run(run, pick_device(device)), images, out, threshold=threshold, overwrite=overwrite)
+    trained = load_run(run, pick_device(device), score_threshold=threshold)
+    done = predict(trained, images, out, threshold=threshold, overwrite=overwrite)
     for line in done.unreadable:
         click.echo(f"detector: {line}", err=True)
     if as_json:

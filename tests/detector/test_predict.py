@@ -66,6 +66,7 @@ def test_one_image_alone_gives_what_evaluation_sees(run: TrainedRun, data: Path,
 
 def test_the_threshold_leaves_out_low_scores(run: TrainedRun, data: Path, tmp_path: Path) -> None:
     image = data / "images" / "train_0.png"
+    run = load_run(run.folder, torch.device("cpu"), score_threshold=0.001)
     every = predict(run, [image], tmp_path / "every", threshold=0).results
     some = predict(run, [image], tmp_path / "some", threshold=0.6).results
     assert 0 < len(some) < len(every)
@@ -75,12 +76,13 @@ def test_the_threshold_leaves_out_low_scores(run: TrainedRun, data: Path, tmp_pa
 def test_a_threshold_below_that_of_the_recipe_is_honoured(
     run: TrainedRun, data: Path, tmp_path: Path
 ) -> None:
-    own = run.model.config
     image = data / "images" / "train_0.png"
-    found = predict(run, [image], tmp_path / "out", threshold=0.001).results
-    assert own.score_threshold == 0.05
+    lower = load_run(run.folder, torch.device("cpu"), score_threshold=0.001)
+    found = predict(lower, [image], tmp_path / "out", threshold=0.001).results
+    assert run.config.model.score_threshold == 0.05
     assert 0.001 <= min(result["score"] for result in found) < 0.05
-    assert run.model.config == own, "the run is as it was"
+    same = load_run(run.folder, torch.device("cpu"), score_threshold=0.5)
+    assert same.config == run.config
 
 
 def test_folders_are_searched_and_pictures_keep_their_places(
