@@ -15,6 +15,7 @@ import numpy.typing as npt
 from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.evidence import Counts, EvidenceCounter, RowSpool
+from kgtool.image_lists import EXCLUDED, VISUAL_GENOME, ImageList
 from kgtool.json_stream import Batch, Codes, ColumnStream, Progress, Vocabulary
 from kgtool.object_synsets import ObjectSynsets
 from kgtool.visual_genome import EMPTY, SEVERAL, only_synset
@@ -34,11 +35,13 @@ class ReadOptions:
             that is not in the list is not dirt.
         num_workers: processes that decode; 1 decodes in this process.
         on_progress: told how far it is.
+        excluded: images whose annotations are left out of graphs and triples, as if they were not there.
     """
 
     strict: bool = False
     num_workers: int = 1
     on_progress: Progress | None = None
+    excluded: ImageList | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +85,7 @@ class Annotations:
         self._empty = empty
         self._num_columns = num_columns
         self._spool = RowSpool(num_columns)
+        self._skipped_first: dict[str, int] = {}
 
     def read(
         self,
@@ -94,13 +98,17 @@ class Annotations:
 
         Args:
             path: the file.
-            spec: what decodes it.
+            spec: what decodes it; with ids where `options.excluded` is given.
             rows_of: columns of codes of a batch, and for each record how many rows there are up to its end.
             options: how.
 
         Raises:
             InputError: the file is not what it should be; if `options.strict`, the first dirt.
         """
+        excluded = options.excluded
+        if excluded is not None:
+            excluded.check_joins(VISUAL_GENOME, str(path))
+            self._skipped_first = {EXCLUDED: 0}
         stream = ColumnStream(
             path,
             spec,
@@ -110,13 +118,19 @@ class Annotations:
         )
         for batch in stream:
             columns, ends = rows_of(batch)
+            num_rows = len(columns[0])
+            self.num_read += num_rows
+            if excluded is not None:
+                columns, ends = _without(excluded.contains(batch.columns["image"]), columns, ends)
+                self._skipped_first[EXCLUDED] += num_rows - len(columns[0])
             if options.strict:
                 self._check_clean(stream.name, batch, columns, ends)
             self._spool.add(*columns)
-            self.num_read += len(columns[0])
         self.source = {"name": stream.name, "sha256": stream.sha256, "records": stream.records}
         if stream.num_files > 1:
             self.source["files"] = stream.num_files
+        if excluded is not None:
+            self.source["excluded_images"] = excluded.record()
 
     def count_by_synset(self) -> dict[str, int]:
         """How many ends have exactly this one synset, over all annotations."""
@@ -137,7 +151,8 @@ class Annotations:
         class_of = np.full(len(self.synsets), -1, dtype=np.int32)
         for code, name in enumerate(self.synsets.names()):
             class_of[code] = class_of_synset.get(name or "", -1)
-        skipped = dict.fromkeys((self._empty, NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST), 0)
+        reasons = (self._empty, NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST)
+        skipped = self._skipped_first | dict.fromkeys(reasons, 0)
         waiting = [(np.empty((0, self._num_columns), dtype=np.int32), np.empty(0, dtype=np.int64))]
         for columns, count in self._spool.runs():
             rows = [class_of[columns[0]], rank[columns[1]], *(class_of[codes] for codes in columns[2:])]
@@ -218,6 +233,15 @@ def attribute_rows(batch: Batch, objects: ObjectSynsets | None) -> tuple[list[Co
         synset = _looked_up(synset, image, columns["object_id"], objects)
     mentions_before = np.concatenate([[0], np.cumsum(mentions, dtype=np.int64)])
     return [np.repeat(synset, mentions), columns["term"]], mentions_before[np.cumsum(rows)]
+
+
+def _without(
+    left_out: npt.NDArray[np.bool_], columns: list[Codes], ends: npt.NDArray[Any]
+) -> tuple[list[Codes], npt.NDArray[Any]]:
+    """Rows and where each record's rows end, without the rows of some records."""
+    num_rows = np.diff(ends, prepend=0)
+    kept = np.repeat(~left_out, num_rows)
+    return [codes[kept] for codes in columns], np.cumsum(np.where(left_out, 0, num_rows))
 
 
 def _looked_up(

@@ -82,7 +82,7 @@ def build_relation_graph(
         annotations = Annotations(3, first_synset, "predicate without synset")
     with closing(annotations), closing(EvidenceCounter(3)) as counter:
         known = _read_objects(objects, annotations, options)
-        spec = DecoderSpec(RelationDecoder, {"term_key": term_key, "with_ids": known is not None})
+        spec = DecoderSpec(RelationDecoder, {"term_key": term_key, "with_ids": _needs_ids(known, options)})
         annotations.read(relationships, spec, lambda batch: relation_rows(batch, known), options)
         return _finished("relation", settings, annotations, classes, known, counter, output)
 
@@ -136,7 +136,7 @@ def build_attribute_graph(
     annotations = Annotations(2, fold_text, "empty attribute")
     with closing(annotations), closing(EvidenceCounter(2)) as counter:
         known = _read_objects(objects, annotations, options)
-        spec = DecoderSpec(AttributeDecoder, {"with_ids": known is not None})
+        spec = DecoderSpec(AttributeDecoder, {"with_ids": _needs_ids(known, options)})
         annotations.read(attributes, spec, lambda batch: attribute_rows(batch, known), options)
         return _finished("attribute", settings, annotations, classes, known, counter, output)
 
@@ -147,8 +147,17 @@ def _read_objects(
     if objects is None:
         return None
     return read_object_synsets(
-        objects, annotations.synsets, num_workers=options.num_workers, on_progress=options.on_progress
+        objects,
+        annotations.synsets,
+        num_workers=options.num_workers,
+        on_progress=options.on_progress,
+        excluded=options.excluded,
     )
+
+
+def _needs_ids(known: ObjectSynsets | None, options: ReadOptions) -> bool:
+    """Whether images and objects must be known: reading their ids takes time."""
+    return known is not None or options.excluded is not None
 
 
 def _finished(

@@ -5,7 +5,7 @@ for a (subject class, predicate, object class). Those rows are counted as all tr
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from kgtool.classes import ClassTable, most_frequent_classes
 from kgtool.coco import Dataset, load_dataset
 from kgtool.errors import InputError
 from kgtool.ids import position_of
+from kgtool.image_lists import EXCLUDED, ImageList, dataset_of
 from kgtool.triple_build import build_from_shards, build_from_triples, temporary_shards
 from kgtool.triple_writing import TripleOptions, form_of
 from kgtool.triples import is_parquet_place
@@ -98,7 +99,7 @@ def build_cooccurrence_graph(
     recipe |= {"window": pairs.window, "geometry": pairs.geometry}
     if pairs.window == "knn":
         recipe["num_neighbours"] = pairs.num_neighbours
-    boxes = _load_boxes(Path(source), classes)
+    boxes = _load_boxes(Path(source), classes, options.excluded)
     with temporary_shards(_PairTriples(boxes, pairs)) as shards:
         return build_from_shards(
             "cooccurrence",
@@ -106,7 +107,7 @@ def build_cooccurrence_graph(
             classes=boxes.table,
             recipe=recipe,
             sources=shards.sources,
-            options=options,
+            options=replace(options, excluded=None),  # their boxes are no more there
             engine=engine,
             output=output,
         )
@@ -123,9 +124,17 @@ class _Boxes:
     source: dict[str, Any]
 
 
-def _load_boxes(path: Path, classes: int | ClassTable | None) -> _Boxes:
+def _load_boxes(path: Path, classes: int | ClassTable | None, excluded: ImageList | None) -> _Boxes:
     dataset = load_dataset(path)
     rows = dataset.annotations
+    source: dict[str, Any] = {"name": path.name, "sha256": sha256_of(path), "records": len(dataset.images)}
+    skipped = {}
+    num_boxes = len(rows)
+    if excluded is not None:
+        excluded.check_joins(dataset_of(dataset.images), path.name)
+        rows = rows.take(~excluded.contains(rows.image_id_N))
+        skipped[EXCLUDED] = num_boxes - len(rows)
+        source["excluded_images"] = excluded.record()
     category_ids = np.array([category.id for category in dataset.categories], dtype=np.int64)
     category_N = position_of(category_ids, rows.category_id_N)
     crowd_N = rows.crowd_N != 0
@@ -134,12 +143,11 @@ def _load_boxes(path: Path, classes: int | ClassTable | None) -> _Boxes:
     table = _choose_classes(dataset, np.bincount(category_N[usable], minlength=len(category_ids)), classes)
     class_N = _class_of_category(dataset, table)[category_N]
     kept = usable & (class_N >= 0)
-    skipped = {
+    skipped |= {
         "crowd": int(crowd_N.sum()),
         "no width or height": int((flat_N & ~crowd_N).sum()),
         NOT_IN_LIST: int((usable & (class_N < 0)).sum()),
     }
-    source = {"name": path.name, "sha256": sha256_of(path), "records": len(dataset.images)}
     corner_N4 = np.concatenate(
         [rows.boxes_xywh_N4[:, :2], rows.boxes_xywh_N4[:, :2] + rows.boxes_xywh_N4[:, 2:]], 1
     )
@@ -148,7 +156,7 @@ def _load_boxes(path: Path, classes: int | ClassTable | None) -> _Boxes:
         rows.image_id_N[kept],
         class_N[kept],
         corner_N4[kept].astype(np.float64),
-        {**source, "boxes": len(rows), "skipped_boxes": skipped},
+        {**source, "boxes": num_boxes, "skipped_boxes": skipped},
     )
 
 

@@ -20,12 +20,13 @@ from kgtool.errors import InputError, KgtoolError, MissingResourceError
 from kgtool.triples import Shards
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
     import pyarrow as pa
 
 #: What DuckDB may hold before it spills, in MB; the result of a count is not part of it.
 DUCKDB_MEMORY_MB = 1000
 
-_VIEW = "kgtool_triples"
+_VIEW, _IDS_VIEW = "kgtool_triples", "kgtool_images"
 _INSTALL_SPARK = "install it with: pip install 'kgtool-detector[spark]'"
 _INSTALL_JAVA = "install Java 17 (Debian: apt-get install openjdk-17-jre-headless), or set JAVA_HOME"
 
@@ -59,6 +60,18 @@ class Engine:
                 )
                 self.backend.con.register(_VIEW, found)
             return self.backend.table(_VIEW)
+
+    def table_of_ids(self, image_ids: "npt.NDArray[Any]") -> Any:
+        """An ibis table with one column, `image_id`."""
+        import pyarrow as pa
+
+        with _quiet(), _failing_in_one_line(self.name):
+            if self.session is not None:
+                rows = [(image_id,) for image_id in image_ids.tolist()]
+                self.session.createDataFrame(rows, "image_id long").createOrReplaceTempView(_IDS_VIEW)
+            else:
+                self.backend.con.register(_IDS_VIEW, pa.table({"image_id": image_ids}))
+            return self.backend.table(_IDS_VIEW)
 
     def iter_batches(self, expression: Any) -> Iterator["pa.RecordBatch"]:
         """Run an expression and yield its rows, in no particular order.
@@ -154,6 +167,7 @@ def _spark(spec: str) -> Iterator[Engine]:
                 session.stop()
             else:
                 session.catalog.dropTempView(_VIEW)
+                session.catalog.dropTempView(_IDS_VIEW)
 
 
 def _has_java() -> bool:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kgtool.decoding import DecoderSpec
+from kgtool.image_lists import EXCLUDED, ImageList
 from kgtool.json_stream import Codes, ColumnStream, Progress, Vocabulary
 from kgtool.visual_genome import EMPTY, SEVERAL, ObjectDecoder
 
@@ -50,7 +51,12 @@ class ObjectSynsets:
 
 
 def read_object_synsets(
-    path: Path | str, synsets: Vocabulary, *, num_workers: int = 1, on_progress: Progress | None = None
+    path: Path | str,
+    synsets: Vocabulary,
+    *,
+    num_workers: int = 1,
+    on_progress: Progress | None = None,
+    excluded: ImageList | None = None,
 ) -> ObjectSynsets:
     """Read objects.json of Visual Genome 1.2 or 1.4.
 
@@ -59,6 +65,7 @@ def read_object_synsets(
         synsets: where synsets are numbered.
         num_workers: processes that decode.
         on_progress: told how far it is.
+        excluded: images whose objects are left out.
 
     Raises:
         InputError: the file is not what it should be.
@@ -71,12 +78,16 @@ def read_object_synsets(
         on_progress=on_progress,
     )
     own, merged = [_NO_ROWS], [_NO_ROWS]
-    num_objects = 0
+    num_objects = num_excluded = 0
     for batch in stream:
         synset = batch.columns["synset"]
         num_objects += len(synset)
         image = np.repeat(batch.columns["image"], batch.columns["rows"])
         only = synset > SEVERAL
+        if excluded is not None:
+            left_out = excluded.contains(image)
+            num_excluded += int(left_out.sum())
+            only &= ~left_out
         own.append((_pack(image, batch.columns["object_id"])[only], synset[only]))
         owner = np.repeat(np.arange(len(image)), batch.columns["merged"])
         of_only = only[owner]
@@ -87,13 +98,16 @@ def read_object_synsets(
     fresh = ~np.isin(alias, key)
     key, code = np.concatenate([key, alias[fresh]]), np.concatenate([code, alias_code[fresh]])
     order = np.argsort(key)
-    source = {
+    source: dict[str, Any] = {
         "name": stream.name,
         "sha256": stream.sha256,
         "records": stream.records,
         "objects": num_objects,
-        "skipped": {"not exactly one synset": num_objects - int(count.sum())},
+        "skipped": {"not exactly one synset": num_objects - num_excluded - int(count.sum())},
     }
+    if excluded is not None:
+        source["skipped"][EXCLUDED] = num_excluded
+        source["excluded_images"] = excluded.record()
     return ObjectSynsets(key[order], code[order], count, source)
 
 

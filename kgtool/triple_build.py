@@ -13,6 +13,7 @@ from kgtool.build_result import Build, Output, finish_build, graph_from_evidence
 from kgtool.classes import ClassTable
 from kgtool.engines import open_engine
 from kgtool.errors import InputError
+from kgtool.image_lists import EXCLUDED, ImageList
 from kgtool.triple_counts import TripleCounts
 from kgtool.triple_writing import TripleOptions, TripleSource, form_of, triple_source, write_shards
 from kgtool.triples import Shards, find_shards, is_parquet_place
@@ -89,16 +90,21 @@ def build_from_shards(
         engine: as `open_engine` takes it.
         output: where to write the graph; None writes nothing.
     """
+    dataset = "triples" if shards.header is None else shards.header.dataset
+    if options.excluded is not None:
+        _check_images(options.excluded, dataset, str(sources[0]["name"]), shards.columns)
+    term_kind = "attribute" if kind == "attribute" else "relation"
     with open_engine(engine, num_threads=options.num_workers) as opened:
-        counts = TripleCounts(shards, opened, "attribute" if kind == "attribute" else "relation")
+        counts = TripleCounts(shards, opened, term_kind, options.excluded)
         table, messages = counts.choose_classes(classes)
         evidence = counts.evidence(table)
         if not len(evidence.count):
             counts.check_has_class(table, str(sources[0]["name"]))
     if options.strict:
         _check_clean(str(sources[0]["name"]), counts.skipped)
-    found = {"annotations": counts.num_read, "skipped": counts.skipped}
-    dataset = "triples" if shards.header is None else shards.header.dataset
+    found: dict[str, Any] = {"annotations": counts.num_read, "skipped": counts.skipped}
+    if options.excluded is not None:
+        found["excluded_images"] = options.excluded.record()
     graph = graph_from_evidence(
         kind, recipe, table, evidence, dataset=dataset, sources=[{**sources[0], **found}, *sources[1:]]
     )
@@ -136,9 +142,15 @@ def _check_term_key(source: Path | str, shards: Shards, triples: TripleOptions) 
         )
 
 
+def _check_images(excluded: ImageList, dataset: str, source: str, columns: Sequence[str]) -> None:
+    excluded.check_joins(dataset, source)
+    if "image_id" not in columns:
+        raise InputError(f"{source}: found no column image_id; expected it with --exclude-images")
+
+
 def _check_clean(source: str, skipped: Mapping[str, int]) -> None:
     for reason, number in skipped.items():
-        if number and reason != NOT_IN_LIST:
+        if number and reason not in (NOT_IN_LIST, EXCLUDED):
             raise InputError(
                 f"{source}: found {number} triples to skip ({reason}); expected none with --strict; "
                 "correct them, or leave --strict out to skip and count them"

@@ -17,6 +17,7 @@ from kgtool.engines import Engine
 from kgtool.errors import InputError
 from kgtool.evidence import EvidenceCounter, count_expression, row_keys
 from kgtool.graph import Evidence
+from kgtool.image_lists import EXCLUDED, ImageList
 from kgtool.json_stream import Vocabulary
 from kgtool.triples import Shards
 from kgtool.visual_genome import fold_text
@@ -37,16 +38,23 @@ class TripleCounts:
         shards: what to count.
         engine: what counts.
         kind: "relation" or "attribute".
+        excluded: images whose rows are left out; the shards have `image_id` then.
     """
 
-    def __init__(self, shards: Shards, engine: Engine, kind: str) -> None:
+    def __init__(self, shards: Shards, engine: Engine, kind: str, excluded: ImageList | None = None) -> None:
         self.num_read = 0
         self.skipped: dict[str, int] = {}
         self._shards = shards
         self._engine = engine
         self._kind = kind
         self._ends = None if shards.header is None else shards.header.ends
-        self._rows = _rows(engine.table(shards), shards, kind)
+        table = engine.table(shards)
+        self._left_out: Any = None
+        if excluded is not None:
+            listed = engine.table_of_ids(excluded.ids_N)
+            self._left_out = _rows(table.semi_join(listed, "image_id"), shards, kind)
+            table = table.anti_join(listed, "image_id")
+        self._rows = _rows(table, shards, kind)
 
     def choose_classes(self, classes: int | ClassTable) -> tuple[ClassTable, list[str]]:
         """The class list, with synsets where the triples have them, and messages about it.
@@ -89,9 +97,9 @@ class TripleCounts:
             rows = np.stack([ends[0], term, *ends[1:]], axis=1)
             counted = (reason == 0) & (count > 0)
             kept.append((rows[counted], count[counted]))
-        self.num_read = int(reasons.sum())
         names = (_EMPTY_TERM[self._kind], self._no_end(), NOT_IN_LIST)
-        self.skipped = dict(zip(names, reasons[1:].tolist(), strict=True))
+        self.skipped = self._count_left_out() | dict(zip(names, reasons[1:].tolist(), strict=True))
+        self.num_read = int(reasons[0]) + sum(self.skipped.values())
         return _ranked(terms, totals, kept)
 
     def check_has_class(self, table: ClassTable, place: str) -> None:
@@ -115,6 +123,16 @@ class TripleCounts:
                     if name:
                         total[name] = total.get(name, 0) + count
         return total
+
+    def _count_left_out(self) -> dict[str, int]:
+        """How many annotations are of excluded images, where there are such."""
+        if self._left_out is None:
+            return {}
+        import ibis
+
+        rows = self._left_out.select(group=ibis.literal(0), count=self._left_out["count"])
+        batches = self._engine.iter_batches(count_expression(rows, ["group"]))
+        return {EXCLUDED: sum(sum(batch.column("count").to_pylist()) for batch in batches)}
 
     def _of_classes(self, texts: Sequence[str]) -> Any:
         """The rows, with ends only where all are classes: fewer combinations to count, the same totals."""

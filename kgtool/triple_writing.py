@@ -14,6 +14,7 @@ from kgtool.byte_source import STDIN, ByteSource
 from kgtool.coco_triples import CocoTriples
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
+from kgtool.image_lists import EXCLUDED, ImageList
 from kgtool.joined_source import json_files
 from kgtool.text_triples import SEPARATORS, TextTriples
 from kgtool.triples import COLUMNS, SHARD_ROWS, ShardWriter
@@ -94,7 +95,8 @@ def write_triples(
 ) -> TripleReport:
     """Write every annotation of a file as one row of Parquet shards; docs/triples-format.md is the format.
 
-    Nothing is dropped: what is no predicate or no end is null, and the report says how many there are.
+    Nothing is dropped, other than images that `options` exclude: what is no predicate or no end is null, and
+    the report says how many there are.
 
     Args:
         source: relationships.json or attributes.json of Visual Genome, a CSV, TSV or JSON lines of triples,
@@ -111,7 +113,60 @@ def write_triples(
     """
     with atomic_folder(folder, overwrite=overwrite) as part:
         tables = triple_source(source, triples, options)
+        if options.excluded is not None:
+            options.excluded.check_joins(tables.dataset, str(source))
+            tables = TriplesOfOtherImages(tables, options.excluded, str(source))
         return write_shards(tables, part, kind=triples.kind, shard_rows=shard_rows)
+
+
+class TriplesOfOtherImages:
+    """The tables of a source without the rows of some images. Iterate once.
+
+    Attributes:
+        sources: those of the source; the first says what was left out.
+
+    Args:
+        tables: where the rows come from; attributes as in `TripleSource`.
+        images: what is left out.
+        name: of the source, for messages.
+    """
+
+    def __init__(self, tables: TripleSource, images: ImageList, name: str) -> None:
+        self.sources: list[dict[str, Any]] = []
+        self.dataset = tables.dataset
+        self.term_key = tables.term_key
+        self._tables = tables
+        self._images = images
+        self._name = name
+
+    @property
+    def ends(self) -> str:
+        """What the source says of its ends."""
+        return self._tables.ends
+
+    def __iter__(self) -> Iterator["pa.Table"]:
+        """Give out the tables.
+
+        Raises:
+            InputError: as the source does; or its rows do not say of which image they are.
+        """
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        listed = pa.array(self._images.ids_N)
+        left_out = 0
+        for table in self._tables:
+            if "image_id" not in table.column_names:
+                raise InputError(f"{self._name}: found no column image_id; expected it with --exclude-images")
+            of_listed = pc.is_in(table["image_id"], value_set=listed)
+            dropped = table.filter(of_listed)
+            left_out += (
+                len(dropped) if "count" not in table.column_names else pc.sum(dropped["count"]).as_py() or 0
+            )
+            yield table.filter(pc.invert(of_listed))
+        first, *others = self._tables.sources
+        record = {"skipped": {EXCLUDED: left_out}, "excluded_images": self._images.record()}
+        self.sources = [first | record, *others]
 
 
 def write_shards(

@@ -77,7 +77,13 @@ class VisualGenomeTriples:
         terms = Vocabulary(first_synset if self.term_key == "synset" else fold_text, first=("",))
         known = None
         if self._objects is not None:
-            known = read_object_synsets(self._objects, ends, num_workers=workers, on_progress=progress)
+            known = read_object_synsets(
+                self._objects,
+                ends,
+                num_workers=workers,
+                on_progress=progress,
+                excluded=self._options.excluded,
+            )
         stream = ColumnStream(
             self._path,
             self._decoder(),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from kgtool.cli.reading import engine_option, read_options
+from kgtool.cli.reading import engine_option, exclude_option, image_data_option, read_options
 
 if TYPE_CHECKING:
     from kgtool.build import Build
@@ -51,6 +51,8 @@ def _run_options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of both commands that change how, not what."""
     for option in reversed(
         [
+            exclude_option,
+            image_data_option,
             engine_option,
             click.option(
                 "--strict",
@@ -103,6 +105,8 @@ def build_relation(
     predicates: int | None,
     predicate_key: Literal["text", "synset"],
     engine: str,
+    exclude: Path | None,
+    image_data: Path | None,
     strict: bool,
     workers: int | None,
     overwrite: bool,
@@ -124,7 +128,7 @@ def build_relation(
     from kgtool.build import Output, build_relation_graph
     from kgtool.classes import parse_class_spec
 
-    with read_options(strict, workers) as options:
+    with read_options(strict, workers, exclude, image_data) as options:
         build = build_relation_graph(
             source,
             classes=parse_class_spec(spec),
@@ -166,6 +170,8 @@ def build_attribute(
     recipe: str,
     num_attributes: int,
     engine: str,
+    exclude: Path | None,
+    image_data: Path | None,
     strict: bool,
     workers: int | None,
     overwrite: bool,
@@ -186,7 +192,7 @@ def build_attribute(
     from kgtool.build import Output, build_attribute_graph
     from kgtool.classes import parse_class_spec
 
-    with read_options(strict, workers) as options:
+    with read_options(strict, workers, exclude, image_data) as options:
         build = build_attribute_graph(
             source,
             classes=parse_class_spec(spec),

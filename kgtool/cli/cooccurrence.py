@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from kgtool.cli.reading import engine_option, read_options
+from kgtool.cli.reading import engine_option, exclude_option, image_data_option, read_options
 
 
 @click.command()
@@ -50,6 +50,8 @@ from kgtool.cli.reading import engine_option, read_options
     "which is a directed graph.",
 )
 @engine_option
+@exclude_option
+@image_data_option
 @click.option("--workers", type=click.IntRange(min=1), help="Threads that count. [default: the cores]")
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the graph if it is there.")
 @click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
@@ -62,6 +64,8 @@ def build_cooccurrence(
     geometry: bool,
     weight: str,
     engine: str,
+    exclude: Path | None,
+    image_data: Path | None,
     workers: int | None,
     overwrite: bool,
     as_json: bool,
@@ -80,7 +84,7 @@ def build_cooccurrence(
     if neighbours is not None and window != "knn":
         raise click.UsageError("--neighbours goes with --window knn")
     asked = window is not None or geometry
-    with read_options(False, workers) as options:
+    with read_options(False, workers, exclude, image_data) as options:
         build = build_cooccurrence_graph(
             source,
             classes=None if spec is None else parse_class_spec(spec),

@@ -4,6 +4,7 @@ import gc
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -21,16 +22,40 @@ engine_option = click.option(
 )
 
 
+_FILE = click.Path(path_type=Path, dir_okay=False)
+
+exclude_option = click.option(
+    "--exclude-images",
+    "exclude",
+    type=_FILE,
+    metavar="LIST",
+    help="Leave out what is said of these images: one image id a line, or a COCO JSON.",
+)
+
+image_data_option = click.option(
+    "--image-data",
+    type=_FILE,
+    metavar="FILE",
+    help="image_data.json: the images of --exclude-images are COCO's, found by their coco_id.",
+)
+
+
 @contextmanager
-def read_options(strict: bool, workers: int | None) -> "Iterator[ReadOptions]":
+def read_options(
+    strict: bool, workers: int | None, exclude: Path | None = None, image_data: Path | None = None
+) -> "Iterator[ReadOptions]":
     """How to read, with a bar of the bytes left where a person looks on."""
+    if image_data is not None and exclude is None:
+        raise click.UsageError("--image-data goes with --exclude-images")
     from kgtool.annotations import ReadOptions
+    from kgtool.image_lists import read_image_ids
     from kgtool.workers import default_num_workers
 
     gc.disable()  # a command makes no rubbish that needs it, and what ibis imports makes it slow
     num_workers = workers or default_num_workers()
+    excluded = None if exclude is None else read_image_ids(exclude, image_data=image_data)
     if not sys.stderr.isatty():
-        yield ReadOptions(strict, num_workers)
+        yield ReadOptions(strict, num_workers, excluded=excluded)
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -44,4 +69,4 @@ def read_options(strict: bool, workers: int | None) -> "Iterator[ReadOptions]":
                 task_by_name[name] = bar.add_task(name, total=total)
             bar.update(task_by_name[name], completed=done)
 
-        yield ReadOptions(strict, num_workers, show)
+        yield ReadOptions(strict, num_workers, show, excluded)

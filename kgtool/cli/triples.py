@@ -6,7 +6,7 @@ from typing import Literal
 
 import click
 
-from kgtool.cli.reading import read_options
+from kgtool.cli.reading import exclude_option, image_data_option, read_options
 
 _FILE = click.Path(dir_okay=False, allow_dash=True)
 
@@ -55,6 +55,8 @@ _FILE = click.Path(dir_okay=False, allow_dash=True)
     show_default=True,
     help="Rows of a shard.",
 )
+@exclude_option
+@image_data_option
 @click.option("--workers", type=click.IntRange(min=1), help="Processes that read. [default: the cores]")
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the folder if it is there.")
 @click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
@@ -66,6 +68,8 @@ def triples(
     ends: Literal["synset", "name"],
     predicate_key: Literal["text", "synset"],
     shard_rows: int,
+    exclude: Path | None,
+    image_data: Path | None,
     workers: int | None,
     overwrite: bool,
     as_json: bool,
@@ -80,7 +84,7 @@ def triples(
     """
     from kgtool.triple_writing import TripleOptions, write_triples
 
-    with read_options(False, workers) as options:
+    with read_options(False, workers, exclude, image_data) as options:
         report = write_triples(
             source,
             out,

@@ -23,6 +23,7 @@ from kgtool.cooccurrence import PairOptions, build_cooccurrence_graph
 from kgtool.engines import open_engine
 from kgtool.errors import InputError, KgtoolError, MissingResourceError
 from kgtool.evidence import count_expression
+from kgtool.image_lists import ImageList
 from kgtool.triple_counts import TripleCounts
 from kgtool.triple_writing import TripleOptions, write_triples
 from kgtool.triples import find_shards
@@ -70,6 +71,16 @@ def test_spark_and_duckdb_give_the_same_graph(spark: Any, kind: str, tmp_path: P
         found = build(folder, classes=classes, engine="spark")
         assert found.graph.graph_hash == build(folder, classes=classes).graph.graph_hash
     assert spark.sparkContext._jsc is not None  # the user's session is not stopped
+
+
+@needs_spark
+def test_spark_leaves_the_same_images_out(spark: Any, tmp_path: Path) -> None:
+    folder = shards(tmp_path, "relation", seed=7)
+    options = ReadOptions(excluded=ImageList("list.txt", np.array([2, 3, 5], dtype=np.int64)))
+    expected = build_relation_graph(tmp_path / "records.json", classes=CLASSES, options=options)
+    found = build_relation_graph(folder, classes=CLASSES, options=options, engine="spark")
+    assert found.graph.graph_hash == expected.graph.graph_hash
+    assert found.skipped["excluded image"] == expected.skipped["excluded image"] > 0
 
 
 @needs_spark
