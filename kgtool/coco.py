@@ -18,6 +18,7 @@ import numpy as np
 from kgtool.errors import InputError
 from kgtool.files import atomic_path
 from kgtool.ids import position_of
+from kgtool.json_errors import UNREADABLE, explain
 from kgtool.json_rows import iter_rows
 
 
@@ -153,13 +154,24 @@ def load_dataset(path: Path, *, with_extra: bool = False) -> Dataset:
     """
     try:
         text = path.read_bytes()
-        file = msgspec.json.decode(text, type=_File)
     except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror})") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: found {error}; expected COCO JSON with images, categories and annotations with bbox"
-        ) from None
+        raise InputError(f"{path}: cannot be read ({error.strerror}); expected a COCO JSON file") from None
+    remedy = f"`kgtool validate {path}` lists everything"
+    try:
+        dataset = _decode(text, with_extra)
+    except UNREADABLE as error:
+        place, reason = explain(error, text)
+        where = f"{path}, {place}" if place else str(path)
+        raise InputError(f"{where}: {reason} in a COCO JSON file; {remedy}") from None
+    try:
+        check_dataset(dataset, place=str(path))
+    except InputError as error:
+        raise InputError(f"{error}; {remedy}") from None
+    return dataset
+
+
+def _decode(text: bytes, with_extra: bool) -> Dataset:
+    file = msgspec.json.decode(text, type=_File)
     relations = None
     if file.rel_annotations is not None:
         relations = Relations(
@@ -168,11 +180,11 @@ def load_dataset(path: Path, *, with_extra: bool = False) -> Dataset:
     annotations = _columns(file)
     if with_extra:
         annotations = replace(annotations, extra_N=_extra(text))
-    dataset = Dataset(
+    for records in (file.images, file.categories, file.rel_categories):
+        _column(records, "id")  # 64 bits hold them
+    return Dataset(
         tuple(file.images), tuple(file.categories), annotations, tuple(file.rel_categories), relations
     )
-    check_dataset(dataset, place=str(path))
-    return dataset
 
 
 def _columns(file: _File) -> Annotations:

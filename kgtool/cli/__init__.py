@@ -27,6 +27,7 @@ COMMANDS = {
     "triples": ("kgtool.cli.triples", "triples", "Annotations as Parquet shards that any engine counts."),
     "boxes": ("kgtool.cli.boxes", "boxes", "Boxes and masks from mask images, as COCO JSON."),
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
+    "validate": ("kgtool.cli.validate", "validate", "Everything that is wrong with a COCO file."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),
     "project": ("kgtool.cli.project", "project", "A graph onto another class list, as COCO's."),
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),

@@ -61,6 +61,11 @@ def changed_rows(**changes: object) -> Annotations:
     return Annotations(**{**vars(rows), **changes})  # type: ignore[arg-type]
 
 
+def with_annotation(**fields: object) -> str:
+    annotation = {"id": 1, "image_id": 1, "category_id": 1, **fields}
+    return json.dumps({"images": [], "categories": [], "annotations": [annotation]})
+
+
 def open_with_pycocotools(path: Path) -> COCO:
     with contextlib.redirect_stdout(io.StringIO()):
         return COCO(str(path))
@@ -183,18 +188,37 @@ def test_ids_that_repeat_or_point_nowhere_are_refused(
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "truncated"),
-        ('{"images": [], "categories": [', "truncated"),
-        ("[]", "Expected `object`, got `array`"),
-        ('{"images": [], "categories": []}', "annotations"),
+        ("", "line 1, column 1: found the end of the file in the middle; expected the whole"),
+        ('{"images": [],\n"categories": [', "line 2, column 16: found the end of the file in the middle"),
+        ("<html>", r"line 1, column 1: found text that is not JSON \(invalid character\); expected JSON"),
         (
-            '{"images": [], "categories": [], "annotations": [{"id": 1, "image_id": 1, "category_id": 1}]}',
-            r"missing required field `bbox` - at `\$.annotations\[0\]`",
+            "[]",
+            r"found a list \[...\]; expected an object {...} in a COCO JSON file; `kgtool validate .*` lists",
+        ),
+        ('{"images": [], "categories": []}', "found no 'annotations'; expected one"),
+        (with_annotation(), r"annotations\[0\]: found no 'bbox'; expected one"),
+        (
+            with_annotation(bbox=[1, 2, 3]),
+            r"annotations\[0\].bbox: found a list of another length; expected 4",
+        ),
+        (
+            with_annotation(bbox=[1, 2, 3, "4"]),
+            r"annotations\[0\].bbox\[3\]: found a text; expected a number",
+        ),
+        (
+            with_annotation(id="1"),
+            r"annotations\[0\].id: found a text; expected a whole number in a COCO JSON",
+        ),
+        (with_annotation(area="1"), r"annotations\[0\].area: found a text; expected a number or null"),
+        (with_annotation(id=2**64, bbox=[1, 2, 3, 4]), "found an id of more than 64 bits"),
+        (
+            '{"images": [{"id": 1, "file_name": "caf\udce9"}]}',
+            "line 1, column 40: found bytes that are no UTF-8",
         ),
     ],
 )
 def test_a_file_that_is_no_coco_json_gets_one_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "a.json").write_text(text)
+    (tmp_path / "a.json").write_text(text, errors="surrogateescape")
     with pytest.raises(InputError, match=message) as caught:
         load_dataset(tmp_path / "a.json")
     assert "\n" not in str(caught.value)

@@ -260,4 +260,4 @@ def test_the_command_reports_and_refuses(tmp_path: Path) -> None:
     source.write_text('[{"image_id": 1, "relationships": []}]')
     done = CliRunner().invoke(group, [*command, "--overwrite"])
     assert isinstance(done.exception, InputError)
-    assert "expected COCO JSON" in str(done.exception)
+    assert "in a COCO JSON file" in str(done.exception)
