@@ -1,5 +1,6 @@
 """`kgtool validate`."""
 
+import gc
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -36,6 +37,7 @@ def validate(path: Path, images: Path | None, workers: int | None, as_json: bool
     from kgtool.validation.coco_file import validate_file
     from kgtool.workers import default_num_workers
 
+    gc.disable()  # millions of lists and no cycles
     validation = validate_file(path, images=images, num_workers=workers or default_num_workers())
     counts = {f"num_{name}s": validation.count(name) for name in ("error", "warning", "note")}
     if as_json:

@@ -1,5 +1,6 @@
 """Masks of annotations, looked at as text: polygons, and run lengths."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -8,7 +9,7 @@ import numpy as np
 from kgtool.column_buffer import ColumnBuffer
 from kgtool.json_errors import UNREADABLE, explain
 from kgtool.validation.findings import Findings
-from kgtool.validation.table import Table
+from kgtool.validation.table import NO_MASK, Table
 
 
 class _RunLengths(msgspec.Struct, gc=False):
@@ -16,6 +17,7 @@ class _RunLengths(msgspec.Struct, gc=False):
     counts: str | list[int]
 
 
+_EMPTY = {b"", b"[]", b"{}", b"null"}
 _Mask = list[list[float]] | _RunLengths | None
 
 
@@ -31,9 +33,10 @@ class MaskCheck:
         self._sizes = ColumnBuffer(row=np.int64, height=np.int64, width=np.int64)
         self._has_mask = ColumnBuffer(row=np.int64)
 
-    def add(self, start: int, masks: list[msgspec.Raw]) -> None:
+    def add(self, start: int, masks: Sequence[msgspec.Raw]) -> None:
         """Look at a batch, the segmentations of annotations `start` and following, as text."""
-        rows = [row for row, mask in enumerate(masks, start) if len(bytes(mask)) > 2]
+        there = [(row, mask) for row, mask in enumerate(masks, start) if mask is not NO_MASK]
+        rows = [row for row, mask in there if bytes(mask) not in _EMPTY]
         if not rows:
             return
         texts = [masks[row - start] for row in rows]

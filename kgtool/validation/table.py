@@ -11,6 +11,9 @@ import numpy.typing as npt
 from kgtool.json_errors import UNREADABLE, explain
 from kgtool.validation.findings import Findings
 
+#: What stands for the segmentation of a record that has none.
+NO_MASK = msgspec.Raw(b"")
+
 _BATCH = 8192
 _INT64 = np.iinfo(np.int64)
 _NOT_FINITE = {"NaN", "Infinity", "-Infinity"}  # as texts; see document.py
@@ -69,7 +72,7 @@ def read_table(
     records: Sequence[msgspec.Raw],
     fields: Sequence[Field],
     findings: Findings,
-    also: Callable[[int, list[msgspec.Raw]], None] | None = None,
+    also: Callable[[int, Sequence[msgspec.Raw]], None] | None = None,
 ) -> Table:
     """Read the fields of all records into columns.
 
@@ -78,24 +81,24 @@ def read_table(
         records: its records as text.
         fields: what to read; everything else in a record is passed over.
         findings: told of every value that is missing or of the wrong type, with its place.
-        also: called for each batch with its first row and the `segmentation` of each record as text, empty
-            where there is none.
+        also: called for each batch with its first row and the `segmentation` of each record as text, or
+            `NO_MASK`.
     """
     members: list[Any] = [(field.name, Any, msgspec.UNSET) for field in fields]
     if also is not None:
-        members.append(("segmentation", msgspec.Raw, msgspec.Raw(b"")))
+        members.append(("segmentation", msgspec.Raw, NO_MASK))
     row_type = msgspec.defstruct("Row", members, gc=False)
     parts: dict[str, list[_Part]] = {field.name: [] for field in fields}
     for start in range(0, max(len(records), 1), _BATCH):
         rows, readable = _decode_batch(name, start, records[start : start + _BATCH], row_type, findings)
-        for field in fields:
-            values = [getattr(row, field.name) for row in rows]
+        columns = list(zip(*map(msgspec.structs.astuple, rows), strict=True)) or [()] * len(members)
+        for field, values in zip(fields, columns, strict=False):
             part = _read_part(f"{name}[{{}}].{field.name}", start, values, field, findings)
             if field.required:
                 _tell_missing(name, field.name, np.flatnonzero(~part.present & readable) + start, findings)
             parts[field.name].append(part)
         if also is not None:
-            also(start, [row.segmentation for row in rows])
+            also(start, columns[-1])
     return Table(
         name,
         len(records),
@@ -139,7 +142,7 @@ class _Part:
     present: Mask
 
 
-def _read_part(place: str, start: int, values: list[Any], field: Field, findings: Findings) -> _Part:
+def _read_part(place: str, start: int, values: Sequence[Any], field: Field, findings: Findings) -> _Part:
     """One field of a batch; the whole batch at once where all of it is as it should be."""
     try:
         column = _fast_column(values, field.type)
@@ -184,7 +187,7 @@ def _empty_column(num_rows: int, type_: str) -> np.ndarray:
     return np.zeros(num_rows, dtype=np.int64 if type_ == "int" else np.float64)
 
 
-def _fast_column(values: list[Any], type_: str) -> np.ndarray | None:
+def _fast_column(values: Sequence[Any], type_: str) -> np.ndarray | None:
     types = set(map(type, values))
     if type_ == "int" and types <= {int}:
         return np.array(values, dtype=np.int64)
