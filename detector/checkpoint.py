@@ -36,13 +36,13 @@ class RunClasses:
         names: C unique names.
         synsets: "" where a class has none.
         category_ids: ids of the COCO JSON that the run was trained on.
-        graph_hash: identity of the class graph; None for a run without one.
+        graph_hashes: identities of the class graphs, in their order; none for a run without one.
     """
 
     names: tuple[str, ...]
     synsets: tuple[str, ...]
     category_ids: tuple[int, ...]
-    graph_hash: str | None
+    graph_hashes: tuple[str, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,10 +76,10 @@ def load_config(folder: Path) -> Config:
 
 
 def save_classes(classes: RunClasses, folder: Path) -> None:
-    """Write the class list and the hash of the graph."""
+    """Write the class list and the hashes of the graphs."""
     columns = zip(classes.category_ids, classes.names, classes.synsets, strict=True)
     rows = [{"id": category, "name": name, "synset": synset} for category, name, synset in columns]
-    save_json({"graph_hash": classes.graph_hash, "classes": rows}, folder / CLASSES_FILE)
+    save_json({"graph_hashes": list(classes.graph_hashes), "classes": rows}, folder / CLASSES_FILE)
 
 
 def load_classes(folder: Path) -> RunClasses:
@@ -96,10 +96,12 @@ def load_classes(folder: Path) -> RunClasses:
             names=tuple(str(row["name"]) for row in rows),
             synsets=tuple(str(row["synset"]) for row in rows),
             category_ids=tuple(int(row["id"]) for row in rows),
-            graph_hash=document["graph_hash"],
+            graph_hashes=tuple(str(graph_hash) for graph_hash in document["graph_hashes"]),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{path}: expected graph_hash and classes with id, name, synset: {error}") from error
+        raise InputError(
+            f"{path}: expected graph_hashes and classes with id, name, synset: {error}"
+        ) from error
     if not classes.names or len(set(classes.names)) != len(classes.names):
         raise InputError(f"{path}: expected one or more classes with unique names")
     return classes
@@ -187,8 +189,9 @@ def load_run(folder: Path, device: torch.device, *, score_threshold: float = 1.0
     lower = min(config.model.score_threshold, score_threshold)
     config = override(config, {"model.score_threshold": lower})
     num_classes = len(classes.names)
-    graph_CC = None if classes.graph_hash is None else torch.zeros(num_classes, num_classes)
-    model = build_model(_without_downloads(config).model, num_classes, graph_CC)
+    num_graphs = len(classes.graph_hashes)
+    graphs = torch.zeros(num_graphs, num_classes, num_classes) if num_graphs else None
+    model = build_model(_without_downloads(config).model, num_classes, graphs)
     load_weights(model, folder)
     return TrainedRun(folder, config, classes, model.to(device).eval())
 

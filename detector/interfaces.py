@@ -108,8 +108,8 @@ class HeadInputs:
         num_maps: number of image feature maps in `regions.context`.
         roi_size: P, side of a pooled map.
         num_classes: C, without background.
-        graph_CC: float32 class graph in the data's class order, without background; None when the run has
-            none.
+        graphs: class graphs in the data's class order, without background: (C, C), or (G, C, C) for several;
+            None when the run has none.
         previous: the head of the stage before; None in the first stage.
     """
 
@@ -117,14 +117,14 @@ class HeadInputs:
     num_maps: int
     roi_size: int
     num_classes: int
-    graph_CC: Tensor | None = None
+    graphs: Tensor | None = None
     previous: BoxHead | None = None
 
 
 class HeadConfig(Protocol):
     """The options of one kind of head: a frozen dataclass beside the head, which knows how to build it."""
 
-    needs_graph: ClassVar[bool]  #: whether `build` reads the class graph of `inputs`
+    needs_graph: ClassVar[bool]  #: whether `build` reads the class graphs of `inputs`
 
     def build(self, inputs: HeadInputs) -> BoxHead:
         """Make the head; ConfigError when `inputs` lacks something it needs."""
@@ -311,15 +311,16 @@ def previous_head(inputs: HeadInputs) -> BoxHead:
     return inputs.previous
 
 
-def graph_of(inputs: HeadInputs) -> Tensor:
-    """Return the class graph.
+def graphs_of(inputs: HeadInputs) -> Tensor:
+    """Return the class graphs as graphs_GCC, float32, one or more.
 
     Raises:
-        ConfigError: the run has none, or it is not (C, C).
+        ConfigError: the run has none, or they are not (C, C) each.
     """
-    if inputs.graph_CC is None:
+    if inputs.graphs is None:
         raise ConfigError("this recipe needs a class graph and got none; give --graph FILE")
+    graphs_GCC = inputs.graphs if inputs.graphs.ndim == 3 else inputs.graphs[None]
     expected = (inputs.num_classes, inputs.num_classes)
-    if tuple(inputs.graph_CC.shape) != expected:
-        raise ConfigError(f"class graph: found shape {tuple(inputs.graph_CC.shape)}; expected {expected}")
-    return inputs.graph_CC.to(torch.float32)
+    if tuple(graphs_GCC.shape[1:]) != expected or len(graphs_GCC) == 0:
+        raise ConfigError(f"class graph: found shape {tuple(inputs.graphs.shape)}; expected {expected}")
+    return graphs_GCC.to(torch.float32)

@@ -142,14 +142,15 @@ class RCNN(nn.Module):
         return regions[torch.cat(chosen)]
 
 
-def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) -> RCNN:
+def build_model(config: ModelConfig, num_classes: int, graphs: Tensor | None) -> RCNN:
     """Make a detector.
 
     Args:
         config: the model part of a run's configuration.
         num_classes: C, without background.
-        graph_CC: class graph in the data's class order, without background; None when no head needs one. To
-            load a run's weights, zeros do: a head keeps its graph among its weights.
+        graphs: class graphs in the data's class order, without background: (C, C), or (G, C, C) for several;
+            None when no head needs one. To load a run's weights, zeros do: a head keeps its graphs among its
+            weights.
 
     Raises:
         ConfigError: the parts of `config` do not fit together, or a graph is needed and missing.
@@ -165,7 +166,7 @@ def build_model(config: ModelConfig, num_classes: int, graph_CC: Tensor | None) 
     for stage_config in config.stages:
         previous = stage_config.head.build(
             HeadInputs(
-                backbone.out_channels, len(backbone.strides), config.roi_size, num_classes, graph_CC, previous
+                backbone.out_channels, len(backbone.strides), config.roi_size, num_classes, graphs, previous
             )
         )
         stages.append(Stage(stage_config, previous, num_classes, pool))

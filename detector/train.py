@@ -44,7 +44,7 @@ def train(
     data: Path,
     out: Path,
     *,
-    graph: Path | None = None,
+    graphs: Sequence[Path] = (),
     init: Path | None = None,
     split: str = "train",
     eval_split: str = "test",
@@ -63,7 +63,7 @@ def train(
         config: the whole configuration.
         data: data folder (see `detector.annotations`).
         out: run folder to make.
-        graph: class-graph file, for a recipe that needs one.
+        graphs: class-graph files, one or more for a recipe that needs one.
         init: run folder whose weights to start from, where name and shape fit; of the same classes.
         split: what to train on.
         eval_split: what to evaluate on; its class names must be those of `split`.
@@ -82,7 +82,7 @@ def train(
         OutputExistsError: `out` is there and `overwrite` is false.
         TrainingError: a loss is not finite.
     """
-    check_graph_wanted(config, graph)
+    check_graph_wanted(config, graphs)
     check_run_folder_free(out, overwrite=overwrite)
     target_device = pick_device(device)
     annotations = load_annotations(data, split, max_images=max_images)
@@ -91,9 +91,10 @@ def train(
     if len(annotations.usable_images()) == 0:
         raise InputError(f"{annotations.path}: no image with a box to train on; expected one or more")
     names, synsets = annotations.class_names, annotations.synsets
-    knowledge = load_knowledge(graph, names, synsets) if graph else None
+    knowledge = [load_knowledge(graph, names, synsets) for graph in graphs]
     seed_everything(config.train.seed)
-    model = build_model(config.model, annotations.num_classes, knowledge.graph_CC if knowledge else None)
+    weights = torch.stack([part.graph_CC for part in knowledge]) if knowledge else None
+    model = build_model(config.model, annotations.num_classes, weights)
     messages = list(model.messages)
     if init:
         messages.append(load_fitting_weights(model, init, names))
@@ -104,7 +105,7 @@ def train(
         denormals_as_zero(),
         TrainingLog(out / LOG_FILE, config.train.epochs, steps_per_epoch, quiet=quiet) as log,
     ):
-        messages += knowledge.messages if knowledge else ()
+        messages += [message for part in knowledge for message in part.messages]
         for text in [*_opening_messages(config, annotations, evaluated, model), *messages]:
             log.message(text)
         try:
@@ -190,22 +191,22 @@ def denormals_as_zero() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
-def check_graph_wanted(config: Config, graph: Path | None) -> None:
+def check_graph_wanted(config: Config, graphs: Sequence[Path]) -> None:
     """Check that a graph is given exactly when a head reads one.
 
     Raises:
         ConfigError: it is missing or would be ignored.
     """
     needed = any(stage.head.needs_graph for stage in config.model.stages)
-    if needed and graph is None:
+    if needed and not graphs:
         raise ConfigError(
             f"recipe {config.recipe} needs a class graph and got none; give --graph FILE "
             "(made by kgtool build-relation or build-attribute)"
         )
-    if graph is not None and not needed:
+    if graphs and not needed:
         raise ConfigError(
-            f"--graph {graph}: no head of recipe {config.recipe} reads a graph; leave --graph out, or take a "
-            "recipe with one (detector recipes)"
+            f"--graph {graphs[0]}: no head of recipe {config.recipe} reads a graph; leave --graph out, or "
+            "take a recipe with one (detector recipes)"
         )
 
 
@@ -261,16 +262,16 @@ def to_numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
 
 
 def _start_run_folder(
-    out: Path, config: Config, annotations: Annotations, knowledge: Knowledge | None
+    out: Path, config: Config, annotations: Annotations, knowledge: Sequence[Knowledge]
 ) -> None:
     """Make the folder, or clear the run that is in it, and write what is known before training."""
     out.mkdir(exist_ok=True)
     for name in (WEIGHTS_FILE, METRICS_FILE, LOG_FILE, CONFIG_FILE, CLASSES_FILE):
         (out / name).unlink(missing_ok=True)
     category_ids = tuple(annotations.category_ids.tolist())
-    graph_hash = knowledge.graph_hash if knowledge else None
+    graph_hashes = tuple(part.graph_hash for part in knowledge)
     save_config(config, out)
-    save_classes(RunClasses(annotations.class_names, annotations.synsets, category_ids, graph_hash), out)
+    save_classes(RunClasses(annotations.class_names, annotations.synsets, category_ids, graph_hashes), out)
 
 
 def _opening_messages(

@@ -15,7 +15,11 @@ from detector.cli.output import echo_json, echo_metrics
 @click.option("--recipe", required=True, help="Name of a recipe (see `detector recipes`).")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Run folder to make.")
 @click.option(
-    "--graph", type=click.Path(path_type=Path), help="Class graph, for a recipe that reasons over one."
+    "--graph",
+    "graphs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Class graph, for a recipe that reasons over one; may be repeated.",
 )
 @click.option(
     "--init", type=click.Path(path_type=Path), help="Run whose weights to start from, where they fit."

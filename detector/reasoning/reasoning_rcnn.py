@@ -20,25 +20,30 @@ Equations:
     P (alpha (x) E M) W_G = (P * alpha) (E M W_G). E M W_G is the same for all images: it is computed once a
     step, and kept from one evaluation step to the next.
 
+    With several graphs (relation and attribute, say) each gives its own f', with the same alpha and "W_G ...
+    shared for all graphs" (section 3.2.2), and the head returns [f; f'_1; f'_2; ...].
+
 Shapes: P (R, K), E (K, K), M (K, D + 1), alpha (K,), z (squeeze,), W_s (squeeze, D + 1), W_G (D + 1, E), f'
-    (R, E).
+    (R, E); E and f' once for each of G graphs.
 
 Departs from the paper:
     - As in the official code, whose parameter counts are the published ones: f is not average-pooled before
       its two linear layers; M has a bias column and a background row; z has D/16 channels, not D/64.
     - The mean that makes z leaves out the padding of a batch, so that an image does not see the others.
     - f and f' belong to the same region. In the official code regions are sampled anew in between.
-    - Scores are those of the second stage, as in the paper. The official code averages the logits of both.
+    - Scores are those of the second stage, as in the paper. The official code averages the logits of both
+      stages: `model.class_scores=mean_logits`.
     - form "printed" is equation 1. "released" has what the official code adds: biases, a ReLU after W_s,
       and one after W_G before classes are mapped to regions. P keeps its gradient in both.
     - form "working" is equation 1 made trainable: from E M the mean over classes is subtracted and each row
       scaled to rms 1; P is detached; alpha is multiplied by C; background is left out of P, E and M. As
       printed, on a trained detector of 96 classes f' starts with a spread of 0.0002 of that of f, which
       `ReasoningHead.diagnostics` tells.
-    - Table 3: graph "identity" replaces E; attention "off" leaves alpha out and "uniform" makes it 1/C,
-      which in the working form is the same; pool "region" replaces M by P^T [f; 1] / R, the features of the
-      image's own R regions gathered by class, without gradient. The paper does not say how its region
-      features are passed on: this is the reading in which only M changes.
+    - The f' of several graphs are concatenated; the paper shows none of its experiments with more than one.
+    - Table 3: graph "identity" replaces E, by one identity whatever was given; attention "off" leaves alpha
+      out and "uniform" makes it 1/C, which in the working form is the same; pool "region" replaces M by
+      P^T [f; 1] / R, the features of the image's own R regions gathered by class, without gradient. The
+      paper does not say how its region features are passed on: this is the reading in which only M changes.
 
 Numbers: COCO, ResNet-101-FPN: AP 42.9, against 37.3 of Faster R-CNN (paper, table 2); identity 39.5, region
     feature 40.2, no attention 40.9, uniform 41.5 (table 3). VG1000 8.2 against 7.1, VG3000 4.3 against 3.7
@@ -54,7 +59,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detector.errors import ConfigError
-from detector.interfaces import FeatureMaps, HeadInputs, Regions, SharedHead, graph_of, previous_head
+from detector.interfaces import FeatureMaps, HeadInputs, Regions, SharedHead, graphs_of, previous_head
 from detector.knowledge import FOREGROUND, with_background
 
 
@@ -128,18 +133,19 @@ class ReasoningHead(nn.Module):
         inputs: what the stage offers; the head of the stage before and the graph must be there.
     """
 
-    graph: Tensor
+    graphs: Tensor
 
     def __init__(self, config: ReasoningConfig, inputs: HeadInputs) -> None:
         super().__init__()
         self.config = config
         self.num_classes = inputs.num_classes
         self.region = SharedHead(previous_head(inputs))
-        self.out_features = self.region.out_features + config.width
-        graph_CC = graph_of(inputs) if config.graph == "given" else torch.eye(inputs.num_classes)
-        self.register_buffer(
-            "graph", graph_CC.clone() if config.form == "working" else with_background(graph_CC)
-        )
+        graphs_GCC = graphs_of(inputs) if config.graph == "given" else torch.eye(inputs.num_classes)[None]
+        if config.form != "working":
+            graphs_GCC = torch.stack([with_background(graph_CC) for graph_CC in graphs_GCC])
+        self.register_buffer("graphs", graphs_GCC.clone())
+        self.reasoned_width = config.width * len(graphs_GCC)
+        self.out_features = self.region.out_features + self.reasoned_width
         pool_width, biased = self.region.out_features + 1, config.form == "released"
         if config.attention == "softmax":
             self.squeeze = Squeeze(inputs.in_channels, inputs.num_maps, config.squeeze)
@@ -158,7 +164,7 @@ class ReasoningHead(nn.Module):
         return torch.cat([features_RD, reasoned_RE.to(features_RD.dtype)], dim=1), losses
 
     def reason(self, features_RD: Tensor, regions: Regions) -> Tensor:
-        """Equation 1: f', (R, E), in float32."""
+        """Equation 1: f', (R, G E), in float32."""
         probability_RK, pool_KD1 = self._probability_and_pool(regions)
         row_by_image = [
             torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)
@@ -169,16 +175,18 @@ class ReasoningHead(nn.Module):
         else:
             pools = [pool_KD1] * regions.num_images
             evolved = [self._evolve_once(pool_KD1)] * regions.num_images
-        reasoned_RE = features_RD.new_zeros(len(regions), self.config.width)
+        reasoned_RE = features_RD.new_zeros(len(regions), self.reasoned_width)
         for rows, alpha_K, evolved_KE in zip(row_by_image, self.attend(regions, pools), evolved, strict=True):
             reasoned_RE[rows] = self.map_to_regions(probability_RK[rows], alpha_K, evolved_KE)
         return reasoned_RE
 
     def evolve(self, pool_KD1: Tensor) -> Tensor:
-        """Spread a pool over the graph: E M W_G, (K, E), without the bias of the released form."""
+        """Spread a pool over each graph: E M W_G, (K, G E), without the bias of the released form."""
         if self.config.form == "working":
-            return F.linear(_standardise(self.graph @ pool_KD1), self.transform.weight)
-        return self.graph @ F.linear(pool_KD1, self.transform.weight)  # cheaper in this order
+            evolved_GKE = F.linear(_standardise(self.graphs @ pool_KD1), self.transform.weight)
+        else:
+            evolved_GKE = self.graphs @ F.linear(pool_KD1, self.transform.weight)  # cheaper in this order
+        return torch.cat(list(evolved_GKE), dim=1)
 
     def attend(self, regions: Regions, pools: list[Tensor]) -> list[Tensor]:
         """Weigh the classes for each image: alpha, (K,)."""
@@ -193,9 +201,10 @@ class ReasoningHead(nn.Module):
         return alphas
 
     def map_to_regions(self, probability_RK: Tensor, alpha_K: Tensor, evolved_KE: Tensor) -> Tensor:
-        """Map classes to the regions of one image: P (alpha (x) evolved), (R, E)."""
+        """Map classes to the regions of one image: P (alpha (x) evolved), (R, G E)."""
         if self.config.form == "released":
-            return probability_RK @ (alpha_K[:, None] * evolved_KE + self.transform.bias).relu()
+            bias_E = self.transform.bias.repeat(len(self.graphs))
+            return probability_RK @ (alpha_K[:, None] * evolved_KE + bias_E).relu()
         if self.config.form == "working" and self.config.attention != "off":
             alpha_K = alpha_K * self.num_classes
         return (probability_RK * alpha_K) @ evolved_KE
@@ -240,10 +249,10 @@ def gather_by_class(probability_RK: Tensor, features_RD: Tensor) -> Tensor:
         return probability_RK.T @ torch.cat([features_RD, ones_R1], dim=1) / max(len(features_RD), 1)
 
 
-def _standardise(evolved_KD: Tensor) -> Tensor:
-    """Subtract the mean over classes, then scale each class's row to rms 1."""
-    centred = evolved_KD - evolved_KD.mean(dim=0)
-    return centred / centred.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+def _standardise(evolved_GKD: Tensor) -> Tensor:
+    """Subtract each graph's mean over classes, then scale each class's row to rms 1."""
+    centred = evolved_GKD - evolved_GKD.mean(dim=1, keepdim=True)
+    return centred / centred.square().mean(dim=2, keepdim=True).sqrt().clamp(min=1e-12)
 
 
 def _cells_inside(sizes_B2: Tensor, stride: int, shape: torch.Size) -> Tensor:

@@ -34,9 +34,13 @@ Departs from the paper:
     - Sigma_k is a full 2 x 2 matrix, as printed; in the official code it is diagonal. Sigma^-1 = A^T A with A
       lower triangular and a positive diagonal, so that it stays positive definite. Angles differ by at most
       pi, as in the official code. Scales start in 0.25..1, there in 0..1: near 0 a kernel sees nothing.
-    - weights "shared" divides w_k by its sum over the kernels, as the official code does; "printed" does
-      not.
-    - e_ij multiplies in both layers; in the official code in the first only.
+    - e_ij multiplies in both layers; in the official code in the first only. That code also divides w_k by
+      its sum over the kernels, which the slides do not.
+    - form "working" is what trains: M without its mean over classes, each row scaled to rms 1 and background
+      to 0; s_ij divided by the root of L; w_k e_ij divided by its sum over the neighbours, for each kernel. As
+      printed, every one of these shrinks h: on a trained detector of 24 classes it starts with a spread of
+      0.0001 of that of f, which `SGRNHead.diagnostics` tells, and the only neighbour that stays is the region
+      itself.
     - theta is the angle of (x_j - x_i, y_j - y_i), as printed. The official code divides x by the height and
       y by the width of the image, and swaps the arguments of the arc tangent.
     - No dropout (0.5 between the layers of the official code; the slides have none).
@@ -59,6 +63,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, SharedHead, previous_head
+from detector.knowledge import FOREGROUND
 
 #: Where scales of the kernels start, in units of the image's side and in radians.
 SCALES_AT_START = (0.25, 1.0)
@@ -70,7 +75,7 @@ class SGRNConfig:
 
     needs_graph: ClassVar[bool] = False
     nodes: Literal["argmax", "soft"] = "argmax"
-    weights: Literal["printed", "shared"] = "printed"
+    form: Literal["printed", "working"] = "printed"
     neighbours: int = 32  #: t
     kernels: int = 8  #: K
     latent: int = 256  #: L, of z
@@ -130,18 +135,20 @@ class RelationLearner(nn.Module):
         width: D.
         latent: L.
         neighbours: t.
+        scaled: divide scores by the root of L.
     """
 
-    def __init__(self, width: int, latent: int, neighbours: int) -> None:
+    def __init__(self, width: int, latent: int, neighbours: int, *, scaled: bool) -> None:
         super().__init__()
         self.neighbours = neighbours
+        self.scale = 1 / math.sqrt(latent) if scaled else 1.0
         layers = (weight_norm(nn.Linear(width, latent)), weight_norm(nn.Linear(latent, latent)))
         self.embed = nn.Sequential(layers[0], nn.ReLU(), layers[1], nn.ReLU())  # phi
 
     def forward(self, features_RD: Tensor) -> tuple[Tensor, Tensor]:
         """Return index_Rt and edge_Rt; with fewer than t regions all of them are neighbours."""
         latent_RL = self.embed(features_RD)
-        scores_RR = latent_RL @ latent_RL.T
+        scores_RR = latent_RL @ latent_RL.T * self.scale
         scores_Rt, index_Rt = scores_RR.topk(min(self.neighbours, len(scores_RR)), dim=1)
         return index_Rt, scores_Rt.softmax(dim=1)
 
@@ -153,12 +160,12 @@ class GraphLayer(nn.Module):
         in_features: width of a node.
         out_features: width of h, a multiple of `kernels`.
         kernels: number of Gaussian kernels.
-        shared: divide the weights of the kernels by their sum.
+        averaged: divide what a kernel makes of the edges by its sum over the neighbours.
     """
 
-    def __init__(self, in_features: int, out_features: int, kernels: int, *, shared: bool) -> None:
+    def __init__(self, in_features: int, out_features: int, kernels: int, *, averaged: bool) -> None:
         super().__init__()
-        self.shared = shared
+        self.averaged = averaged
         self.transform = nn.Linear(in_features, out_features, bias=False)  # L, a block of rows a kernel
         distance, angle = torch.rand(kernels), (2 * torch.rand(kernels) - 1) * math.pi
         self.mean = nn.Parameter(torch.stack([distance, angle], dim=1))  # mu
@@ -168,6 +175,8 @@ class GraphLayer(nn.Module):
     def forward(self, nodes_RV: Tensor, graph: RegionGraph) -> Tensor:
         """Return h, (R, out_features)."""
         weight_KRt = self.kernel_weights(graph.position_Rt2) * graph.edge_Rt
+        if self.averaged:
+            weight_KRt = weight_KRt / weight_KRt.sum(dim=2, keepdim=True).clamp(min=1e-12)
         blocks = self.transform(nodes_RV).chunk(len(weight_KRt), dim=1)  # cheaper before than after the sum
         sums = [
             torch.einsum("rt,rte->re", weight_Rt, block_RE[graph.index_Rt])
@@ -181,10 +190,7 @@ class GraphLayer(nn.Module):
         distance, angle = offset_KRt2[..., 0], _nearest_turn(offset_KRt2[..., 1])
         root = (-self.log_scale).exp()[:, :, None, None]
         first, second = root[:, 0] * distance, self.slant[:, None, None] * distance + root[:, 1] * angle
-        weight_KRt = (-0.5 * (first.square() + second.square())).exp()
-        if self.shared:
-            weight_KRt = weight_KRt / weight_KRt.sum(dim=0).clamp(min=1e-10)
-        return weight_KRt
+        return (-0.5 * (first.square() + second.square())).exp()
 
 
 class SGRNHead(nn.Module):
@@ -201,11 +207,11 @@ class SGRNHead(nn.Module):
         self.region = SharedHead(previous_head(inputs))
         width = self.region.out_features
         self.out_features = width + config.width
-        self.relations = RelationLearner(width, config.latent, config.neighbours)
+        working = config.form == "working"
+        self.relations = RelationLearner(width, config.latent, config.neighbours, scaled=working)
         widths = [width + 1, config.hidden, config.width] if config.hidden else [width + 1, config.width]
-        shared = config.weights == "shared"
         self.layers = nn.ModuleList(
-            GraphLayer(before, after, config.kernels, shared=shared) for before, after in pairwise(widths)
+            GraphLayer(before, after, config.kernels, averaged=working) for before, after in pairwise(widths)
         )
         self._observed: dict[str, Tensor] = {}
 
@@ -239,6 +245,8 @@ class SGRNHead(nn.Module):
         assert regions.logits_RK is not None
         assert regions.weight_KD1 is not None
         weight_KD1, logits_RK = regions.weight_KD1.float(), regions.logits_RK.detach().float()
+        if self.config.form == "working":
+            weight_KD1 = standardise(weight_KD1)
         if self.config.nodes == "soft":
             return logits_RK.softmax(dim=1) @ weight_KD1
         return weight_KD1[logits_RK.argmax(dim=1)]
@@ -270,6 +278,14 @@ def pseudo_coordinates(boxes_R4: Tensor, index_Rt: Tensor, size_2: Tensor) -> Te
     return torch.stack(
         [offset_Rt2.square().sum(dim=2).sqrt(), torch.atan2(offset_Rt2[..., 1], offset_Rt2[..., 0])], dim=2
     )
+
+
+def standardise(weight_KD1: Tensor) -> Tensor:
+    """Subtract the mean over classes, then scale each class's row to rms 1; background becomes zeros."""
+    standard_KD1 = torch.zeros_like(weight_KD1)
+    centred = weight_KD1[FOREGROUND] - weight_KD1[FOREGROUND].mean(dim=0)
+    standard_KD1[FOREGROUND] = centred / centred.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-12)
+    return standard_KD1
 
 
 def _nearest_turn(angle: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def sgrn_r101_fpn_ade() -> Config:
 
 
 def sgrn_sample() -> Config:
-    """SGRN with a tiny backbone for the 128 px images of the sample world.
+    """SGRN, working form, with a tiny backbone for the 128 px images of the sample world.
 
     Command: detector train --data data/sample --recipe sgrn_sample --init runs/sample_base
         --out runs/sample_sgrn
@@ -75,7 +75,7 @@ def sgrn_sample() -> Config:
     Expected: see docs/log.md.
     Table: none. Widths are a quarter of the paper's, as the region features are an eighth.
     """
-    head = SGRNConfig(latent=64, hidden=128, width=64)
+    head = SGRNConfig(form="working", nodes="soft", latent=64, hidden=128, width=64)
     return sample_size("sgrn_sample", two_stages(128, head))
 
 

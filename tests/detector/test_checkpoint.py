@@ -31,7 +31,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with a graph, made once; tests work on copies."""
     folder = tmp_path_factory.mktemp("trained")
     data, graph = write_data(folder / "data"), write_graph(folder / "graph.npz")
-    train(settings(), data, folder / "run", graph=graph, quiet=True)
+    train(settings(), data, folder / "run", graphs=[graph], quiet=True)
     return folder / "run"
 
 
@@ -45,7 +45,7 @@ def test_a_run_comes_back_with_its_configuration_classes_and_graph(run: Path) ->
     assert loaded.config == settings()
     assert loaded.classes.names == ("green", "red", "blue")
     assert loaded.classes.category_ids == (2, 7, 30)
-    graph = loaded.model.stages[1].head.graph
+    graph = loaded.model.stages[1].head.graphs
     assert graph.abs().sum() > 0  # it was built with zeros and filled from the weights
     assert not loaded.model.training
 
@@ -139,7 +139,11 @@ def rename_setting(document: dict[str, Any]) -> None:
             "found a JSON list; expected an object",
         ),
         (lambda run: (run / "config.json").write_text("{}"), InputError, "expected the keys recipe"),
-        (lambda run: (run / "classes.json").write_text("{}"), InputError, "expected graph_hash and classes"),
+        (
+            lambda run: (run / "classes.json").write_text("{}"),
+            InputError,
+            "expected graph_hashes and classes",
+        ),
         (lambda run: (run / "classes.json").unlink(), InputError, "classes.json: cannot be read"),
         (
             lambda run: change_json(run / "config.json", rename_setting),

@@ -25,7 +25,7 @@ FIVE_REGIONS = [0, 1, 0, 1, 1]
 def make_head(num_maps: int = 5, graph_CC: Tensor | None = None, **options: str) -> ReasoningHead:
     torch.manual_seed(4)
     inputs = head_inputs(width=WIDTH, num_maps=num_maps)
-    inputs = replace(inputs, graph_CC=random_graph() if graph_CC is None else graph_CC)
+    inputs = replace(inputs, graphs=random_graph() if graph_CC is None else graph_CC)
     return ReasoningConfig(width=REASONED, squeeze=SQUEEZE, **options).build(inputs)
 
 
@@ -73,7 +73,9 @@ def slow_z(head: ReasoningHead, regions: Regions, image: int) -> np.ndarray:
     return z
 
 
-def slow_reasoning(head: ReasoningHead, regions: Regions, f: np.ndarray) -> np.ndarray:
+def slow_reasoning(
+    head: ReasoningHead, regions: Regions, f: np.ndarray, given_CC: Tensor | None = None
+) -> np.ndarray:
     """f' = P (alpha (x) E M) W_G, one region, one class, one channel at a time."""
     config, named = head.config, parameters(head)
     assert regions.logits_RK is not None
@@ -81,7 +83,8 @@ def slow_reasoning(head: ReasoningHead, regions: Regions, f: np.ndarray) -> np.n
     working, released = config.form == "working", config.form == "released"
     first = 1 if working else 0  # background takes no part in the working form
     num_nodes = NUM_CLASSES + 1 - first
-    given = random_graph().double().numpy() if config.graph == "given" else np.eye(NUM_CLASSES)
+    given = (random_graph() if given_CC is None else given_CC).double().numpy()
+    given = given if config.graph == "given" else np.eye(NUM_CLASSES)
     graph = np.zeros((num_nodes, num_nodes))
     graph[1 - first :, 1 - first :] = given
     result = np.zeros((len(regions), config.width))
@@ -139,6 +142,29 @@ def test_with_identity_and_uniform_attention_the_formula_is_p_m_w_over_c() -> No
     p, m = regions.logits_RK.softmax(dim=1)[:, 1:].double(), regions.weight_KD1[1:].double()
     expected = p.numpy() @ m.numpy() @ parameters(head)["transform.weight"].T / NUM_CLASSES
     np.testing.assert_allclose(f_prime, expected, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_of_several_graphs_adds_its_own_f_prime_through_the_same_attention_and_w(form: str) -> None:
+    two, regions = torch.stack([random_graph(seed=3), random_graph(seed=8)]), five_regions()
+    head = make_head(form=form, graph_CC=two)
+    f, f_prime = split(head, regions)
+    assert head.out_features == WIDTH + 2 * REASONED
+    expected = np.concatenate([slow_reasoning(head, regions, f, given_CC) for given_CC in two], axis=1)
+    np.testing.assert_allclose(f_prime, expected, rtol=1e-4, atol=1e-6)
+    one = make_head(form=form, graph_CC=two[:1])
+    assert {name: weight.shape for name, weight in head.named_parameters()} == {
+        name: weight.shape for name, weight in one.named_parameters()
+    }
+    head.eval()
+    with torch.no_grad():  # the kept E M W_G too
+        for _ in range(2):
+            np.testing.assert_allclose(split(head, regions)[1], f_prime, rtol=1e-5, atol=1e-7)
+
+
+def test_one_graph_is_the_same_alone_and_as_a_list_of_one() -> None:
+    alone, listed = make_head(graph_CC=random_graph()), make_head(graph_CC=random_graph()[None])
+    np.testing.assert_array_equal(split(alone, five_regions())[1], split(listed, five_regions())[1])
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -291,9 +317,9 @@ def test_an_equally_stacked_plain_stage_adds_only_its_class_and_box_layers() -> 
 def test_a_missing_graph_a_wrong_graph_and_a_missing_first_stage_are_one_clear_line() -> None:
     inputs = head_inputs(width=WIDTH)
     with pytest.raises(ConfigError, match="needs a class graph and got none; give --graph"):
-        ReasoningConfig().build(replace(inputs, graph_CC=None))
+        ReasoningConfig().build(replace(inputs, graphs=None))
     with pytest.raises(ConfigError, match=r"found shape \(3, 3\); expected \(7, 7\)"):
-        ReasoningConfig().build(replace(inputs, graph_CC=torch.zeros(3, 3)))
+        ReasoningConfig().build(replace(inputs, graphs=torch.zeros(3, 3)))
     with pytest.raises(ConfigError, match="put a plain stage first"):
         ReasoningConfig().build(HeadInputs(6, 5, 3, NUM_CLASSES, random_graph()))
 

@@ -62,9 +62,9 @@ def slow_edges(head: SGRNHead, f: np.ndarray) -> list[dict[int, float]]:
         length, direction = (named[f"{layer}.parametrizations.weight.original{part}"] for part in (0, 1))
         weight = np.array([g * v / np.sqrt((v**2).sum()) for g, v in zip(length, direction, strict=True)])
         z = np.array([np.maximum(weight @ row + named[f"{layer}.bias"], 0) for row in z])
-    edges = []
+    edges, root = [], np.sqrt(head.config.latent) if head.config.form == "working" else 1
     for i in range(len(z)):
-        score = [sum(z[i] * z[j]) for j in range(len(z))]
+        score = [sum(z[i] * z[j]) / root for j in range(len(z))]
         kept = sorted(range(len(z)), key=lambda j: -score[j])[: head.config.neighbours]
         edges.append(dict(zip(kept, softmax(np.array([score[j] for j in kept])), strict=True)))
     return edges
@@ -75,6 +75,9 @@ def slow_nodes(head: SGRNHead, regions: Regions) -> np.ndarray:
     assert regions.weight_KD1 is not None
     p = [softmax(row) for row in regions.logits_RK.double().numpy()]
     pool = regions.weight_KD1.double().numpy()
+    if head.config.form == "working":
+        classes = [row - pool[1:].mean(axis=0) for row in pool[1:]]
+        pool = np.array([0 * pool[0], *(row / np.sqrt((row**2).mean()) for row in classes)])
     if head.config.nodes == "argmax":
         return np.array([pool[np.argmax(row)] for row in p])
     return np.array([sum(row[c] * pool[c] for c in range(len(pool))) for row in p])
@@ -99,11 +102,16 @@ def slow_kernels(layer: GraphLayer, d: float, theta: float) -> list[float]:
         sigma = np.linalg.inv(root.T @ root)
         offset = np.array([d - named["mean"][k, 0], turn])
         weights.append(math.exp(-0.5 * offset @ np.linalg.inv(sigma) @ offset))
-    return [w / sum(weights) for w in weights] if layer.shared else weights
+    return weights
 
 
 def slow_layer(
-    layer: GraphLayer, v: np.ndarray, edges: list[dict[int, float]], boxes: np.ndarray, size: np.ndarray
+    layer: GraphLayer,
+    v: np.ndarray,
+    edges: list[dict[int, float]],
+    boxes: np.ndarray,
+    size: np.ndarray,
+    averaged: bool,
 ) -> np.ndarray:
     """f'_k(i), then L: one block of its rows for each kernel."""
     weight = parameters(layer)["transform.weight"]
@@ -111,27 +119,30 @@ def slow_layer(
     blocks = np.split(weight, kernels)
     h = np.zeros((len(v), len(weight)))
     for i in range(len(v)):
-        gathered = np.zeros((kernels, v.shape[1]))
+        gathered, sent = np.zeros((kernels, v.shape[1])), np.zeros(kernels)
         for j, e_ij in edges[i].items():
             w = slow_kernels(layer, *slow_position(boxes[i], boxes[j], size))
             for k in range(kernels):
                 gathered[k] += w[k] * e_ij * v[j]
+                sent[k] += w[k] * e_ij
+        if averaged:
+            gathered = gathered / sent[:, None]
         h[i] = np.concatenate([blocks[k] @ gathered[k] for k in range(kernels)])
     return h
 
 
 @pytest.mark.parametrize("nodes", ["argmax", "soft"])
-@pytest.mark.parametrize("weights", ["printed", "shared"])
+@pytest.mark.parametrize("form", ["printed", "working"])
 @pytest.mark.parametrize("hidden", [9, 0])
-def test_h_is_what_the_paper_says_for_five_regions(nodes: str, weights: str, hidden: int) -> None:
-    head, regions = make_head(nodes=nodes, weights=weights, hidden=hidden), five_regions()
+def test_h_is_what_the_paper_says_for_five_regions(nodes: str, form: str, hidden: int) -> None:
+    head, regions = make_head(nodes=nodes, form=form, hidden=hidden), five_regions()
     f, h = split(head, regions)
     for image in range(2):
         rows = [row for row in range(5) if FIVE_REGIONS[row] == image]
         edges, expected = slow_edges(head, f[rows]), slow_nodes(head, regions)[rows]
         boxes, size = regions.boxes_R4[rows].double().numpy(), regions.sizes_B2[image].numpy()
         for layer in head.layers:
-            expected = slow_layer(layer, expected, edges, boxes, size)
+            expected = slow_layer(layer, expected, edges, boxes, size, form == "working")
             expected = np.maximum(expected, 0) if hidden else expected
         np.testing.assert_allclose(h[rows], expected, rtol=1e-4, atol=1e-6)
         assert np.abs(expected).max() > 1e-3
@@ -181,9 +192,8 @@ def test_pseudo_coordinates_against_loops() -> None:
     np.testing.assert_allclose(found.double().numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("weights", ["printed", "shared"])
-def test_kernels_are_gaussians_of_distance_and_angle(weights: str) -> None:
-    layer = make_head(weights=weights).layers[0]
+def test_kernels_are_gaussians_of_distance_and_angle() -> None:
+    layer = make_head().layers[0]
     position = torch.rand(4, 2, 2, generator=torch.Generator().manual_seed(5)) * torch.tensor([1.0, 6.0]) - 3
     found = layer.kernel_weights(position).detach().double().numpy()
     for i, t in np.ndindex(4, 2):

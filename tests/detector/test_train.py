@@ -68,7 +68,7 @@ def lrs(settings: TrainConfig, steps_per_epoch: int) -> Iterator[float]:
 
 def test_a_run_with_a_graph_leaves_everything_that_is_needed(data: Path, graph: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
-    result = train(config("reasoning_rcnn_sample"), data, run, graph=graph, quiet=True)
+    result = train(config("reasoning_rcnn_sample"), data, run, graphs=[graph], quiet=True)
     assert sorted(path.name for path in run.iterdir()) == [
         "classes.json",
         "config.json",
@@ -81,7 +81,7 @@ def test_a_run_with_a_graph_leaves_everything_that_is_needed(data: Path, graph: 
     assert set(result["metrics"]) >= {"AP", "AP50", "ARl"}
     classes = json.loads((run / "classes.json").read_text())
     assert classes["classes"][0] == {"id": 2, "name": "green", "synset": "green.n.01"}
-    assert len(classes["graph_hash"]) == 64
+    assert [len(graph_hash) for graph_hash in classes["graph_hashes"]] == [64]
     log = steps(run)
     assert [record["step"] for record in log] == [1, 2, 3, 4]
     assert [record["epoch"] for record in log] == [1, 1, 2, 2]
@@ -97,7 +97,7 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
 ) -> None:
     runs = [tmp_path / name for name in ("one", "same", "other")]
     for run, seed in zip(runs, (0, 0, 1), strict=True):
-        train(config("reasoning_rcnn_sample", seed=seed), data, run, graph=graph, quiet=True)
+        train(config("reasoning_rcnn_sample", seed=seed), data, run, graphs=[graph], quiet=True)
     one, same, other = runs
     assert steps(one) == steps(same)
     assert (one / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
@@ -176,7 +176,7 @@ def test_a_run_starts_from_the_weights_of_another(data: Path, graph: Path, tmp_p
     base, run = tmp_path / "base", tmp_path / "run"
     train(config(), data, base, quiet=True)
     still = config("reasoning_rcnn_sample", lr=1e-30, weight_decay=0.0, epochs=1)
-    train(still, data, run, graph=graph, init=base, quiet=True)
+    train(still, data, run, graphs=[graph], init=base, quiet=True)
     before, after = load_file(base / "model.safetensors"), load_file(run / "model.safetensors")
     learned = [name for name in before if "running" not in name and "num_batches" not in name]
     assert all(torch.equal(before[name], after[name]) for name in learned)
@@ -245,14 +245,29 @@ def test_a_graph_is_given_exactly_when_a_head_reads_it(data: Path, graph: Path, 
     ):
         train(config("reasoning_rcnn_sample"), data, tmp_path / "run", quiet=True)
     with pytest.raises(ConfigError, match="no head of recipe faster_rcnn_sample reads a graph"):
-        train(config(), data, tmp_path / "run", graph=graph, quiet=True)
+        train(config(), data, tmp_path / "run", graphs=[graph], quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_two_graphs_has_both_hashes_and_comes_back(
+    data: Path, graph: Path, tmp_path: Path
+) -> None:
+    other = write_graph(tmp_path / "other.npz", classes=("green", "red", "blue"))
+    run = tmp_path / "run"
+    train(config("reasoning_rcnn_sample"), data, run, graphs=[graph, other], quiet=True)
+    hashes = json.loads((run / "classes.json").read_text())["graph_hashes"]
+    assert len(hashes) == len(set(hashes)) == 2
+    loaded = load_run(run, torch.device("cpu"))
+    head = loaded.model.stages[1].head
+    assert head.graphs.shape == (2, 3, 3)
+    assert head.out_features == 128 + 2 * 64
+    assert head.graphs.abs().sum(dim=(1, 2)).min() > 0
 
 
 def test_a_graph_without_a_class_of_the_data_is_refused(data: Path, tmp_path: Path) -> None:
     graph = write_graph(tmp_path / "other.npz", classes=("red", "gren", "blue"))
     with pytest.raises(ClassMatchError, match=r"green.*gren"):
-        train(config("reasoning_rcnn_sample"), data, tmp_path / "run", graph=graph, quiet=True)
+        train(config("reasoning_rcnn_sample"), data, tmp_path / "run", graphs=[graph], quiet=True)
     assert not (tmp_path / "run").exists()
 
 
@@ -311,11 +326,11 @@ def test_an_image_that_cannot_be_decoded_is_named_and_the_steps_before_it_are_ke
 def test_a_collapsed_head_is_reported(data: Path, graph: Path, tmp_path: Path) -> None:
     settings = override(config("reasoning_rcnn_sample"), {"model.stages.1.head.form": "printed"})
     base, run = tmp_path / "base", tmp_path / "run"
-    train(settings, data, base, graph=graph, quiet=True)
+    train(settings, data, base, graphs=[graph], quiet=True)
     weights = load_file(base / "model.safetensors")
     weights["stages.1.head.transform.weight"] *= 1e-6
     save_file(weights, base / "model.safetensors")
-    train(override(settings, {"train.lr": 1e-9}), data, run, graph=graph, init=base, quiet=True)
+    train(override(settings, {"train.lr": 1e-9}), data, run, graphs=[graph], init=base, quiet=True)
     collapsed, sound = (path / "log.jsonl" for path in (run, base))
     assert collapsed.read_text().count("what the reasoning head adds is too small to be used") == 1
     assert "too small to be used" not in sound.read_text()
