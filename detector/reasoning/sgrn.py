@@ -37,10 +37,9 @@ Departs from the paper:
     - e_ij multiplies in both layers; in the official code in the first only. That code also divides w_k by
       its sum over the kernels, which the slides do not.
     - form "working" is what trains: M without its mean over classes, each row scaled to rms 1 and background
-      to 0; s_ij divided by the root of L; w_k e_ij divided by its sum over the neighbours, for each kernel. As
-      printed, every one of these shrinks h: on a trained detector of 24 classes it starts with a spread of
-      0.0001 of that of f, which `SGRNHead.diagnostics` tells, and the only neighbour that stays is the region
-      itself.
+      to 0; s_ij divided by the root of L; w_k e_ij divided by its sum over the neighbours, for each kernel.
+      As printed, on a trained detector of 24 classes h starts with a spread of 0.0001 of that of f, which
+      `SGRNHead.diagnostics` tells, and soon the only neighbour that a region listens to is itself.
     - theta is the angle of (x_j - x_i, y_j - y_i), as printed. The official code divides x by the height and
       y by the width of the image, and swaps the arguments of the arc tangent.
     - No dropout (0.5 between the layers of the official code; the slides have none).
