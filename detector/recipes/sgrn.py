@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from detector.config import Config
+from detector.config import Config, ProposalConfig
 from detector.nms import GreedyNMSConfig
 from detector.reasoning.sgrn import SGRNConfig
 from detector.recipes.sizes import full_size, renamed, sample_size, two_stages
@@ -19,10 +19,9 @@ def sgrn_r101_fpn_coco() -> Config:
         detector of Visual Genome, and draws the short side from 600 to 1000 px; both are left out.
     """
     config = full_size("sgrn_r101_fpn_coco", "resnet101", stages=two_stages(1024, SGRNConfig()))
-    proposals = replace(config.model.proposals, nms_iou_test=0.7)
     model = replace(
         config.model,
-        proposals=proposals,
+        proposals=ProposalConfig(pre_nms_test=2000, post_nms_test=2000),
         score_threshold=0.001,
         detections_per_image=150,
         duplicate_removal=GreedyNMSConfig(iou=0.55),
