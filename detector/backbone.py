@@ -12,13 +12,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.models import get_model_weights, list_models
 from torchvision.models.detection.backbone_utils import BackboneWithFPN
+from torchvision.models.resnet import ResNet
 from torchvision.ops import FrozenBatchNorm2d
 from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.config import BackboneConfig
 from detector.errors import ConfigError, InputError, MissingResourceError
 from detector.interfaces import BlockConfig, FeatureMaps
-from detector.resnet import build_resnet, chosen_places, is_of_block
+from detector.resnet import build_resnet, chosen_places, is_added
 
 Norm = Callable[[int], nn.Module]
 
@@ -54,6 +55,37 @@ class Backbone(nn.Module):
     def forward(self, images_B3HW: Tensor) -> FeatureMaps:
         """Compute the maps; height and width of the images are multiples of 32."""
         return FeatureMaps(tuple(self.body(images_B3HW).values()), self.strides)
+
+    def take_top(self) -> nn.Module | None:
+        """Hand over the layer that a C4 backbone leaves to the heads, with its weights; others have none."""
+        if not isinstance(self.body, C4Body):
+            return None
+        top = self.body.layer4
+        del self.body.layer4
+        return top
+
+
+class C4Body(nn.Module):
+    """A ResNet up to its third layer: one map at stride 16. The fourth is here while weights are loaded.
+
+    Args:
+        network: its layers are taken over under their names.
+    """
+
+    layer4: nn.Module
+
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        for name, layer in network.named_children():
+            if name not in ("avgpool", "fc"):
+                self.add_module(name, layer)
+
+    def forward(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Compute the map."""
+        features = images_B3HW
+        for name in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3"):
+            features = self.get_submodule(name)(features)
+        return {"0": features}
 
 
 class TinyBody(nn.Module):
@@ -111,9 +143,12 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     norm = NORMS[config.norm]
     if config.name == "tiny":
         backbone = Backbone(TinyBody(norm, config.blocks), (4,), TinyBody.out_channels)
+    elif config.maps == "c4":
+        network = _resnet(config, norm)
+        backbone = Backbone(C4Body(network), (16,), network.inplanes // 2)
     else:
         strides = (4, 8, 16, 32, 64) if config.maps == "p2-p6" else (8, 16, 32, 64, 128)
-        backbone = Backbone(_resnet(config, norm), strides, FPN_CHANNELS)
+        backbone = Backbone(_with_pyramid(_resnet(config, norm), config.maps), strides, FPN_CHANNELS)
     if config.weights == "imagenet":
         backbone.messages = load_matching(backbone, _imagenet_weights(config.name), source="imagenet")
     elif config.weights != "none":
@@ -156,15 +191,20 @@ def load_matching(backbone: Backbone, weights: dict[str, Tensor], source: str) -
     return (loaded + _listed("not there", absent) + _listed("not used", unused),)
 
 
-def _resnet(config: BackboneConfig, norm: Norm) -> nn.Module:
-    """A ResNet with feature pyramid, as torchvision makes it; layers below the trainable ones are frozen."""
-    network = build_resnet(config.name, norm, config.blocks)
+def _resnet(config: BackboneConfig, norm: Norm) -> ResNet:
+    """A ResNet in which the layers below the trainable ones are frozen."""
+    network = build_resnet(config.name, norm, config.blocks, deformable=config.deformable)
     trainable: tuple[str, ...] = RESNET_LAYERS[: config.trainable_layers]
     if config.trainable_layers == 5:
         trainable += ("bn1",)
     for name, parameter in network.named_parameters():
-        parameter.requires_grad_(name.startswith(trainable) or is_of_block(name))
-    first, top = (1, None) if config.maps == "p2-p6" else (2, LastLevelP6P7(FPN_CHANNELS, FPN_CHANNELS))
+        parameter.requires_grad_(name.startswith(trainable) or is_added(name))
+    return network
+
+
+def _with_pyramid(network: ResNet, levels: str) -> nn.Module:
+    """A ResNet with feature pyramid, as torchvision makes it: P2 to P6, or P3 to P7 of RetinaNet."""
+    first, top = (1, None) if levels == "p2-p6" else (2, LastLevelP6P7(FPN_CHANNELS, FPN_CHANNELS))
     maps = {f"layer{number}": str(number - first) for number in range(first, 5)}
     channels = [network.inplanes // 2 ** (4 - number) for number in range(first, 5)]
     body: nn.Module = BackboneWithFPN(network, maps, channels, FPN_CHANNELS, extra_blocks=top)

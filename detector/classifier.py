@@ -40,5 +40,7 @@ def build_classifier(config: BackboneConfig, num_classes: int) -> nn.Module:
     norm = NORMS[config.norm]
     if config.name == "tiny":
         return TinyClassifier(TinyBody(norm, config.blocks), num_classes)
-    network: nn.Module = build_resnet(config.name, norm, config.blocks, num_classes=num_classes)
+    network: nn.Module = build_resnet(
+        config.name, norm, config.blocks, deformable=config.deformable, num_classes=num_classes
+    )
     return network

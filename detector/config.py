@@ -50,8 +50,10 @@ class BackboneConfig:
     weights: str = "none"  #: none, imagenet (torchvision's download) or a file (.safetensors, .pth)
     trainable_layers: int = 5  #: how many of torchvision's five ResNet layers train, from the top
     norm: Literal["batch", "frozen", "group"] = "batch"  #: frozen: statistics and scales stay as loaded
-    maps: Literal["p2-p6", "p3-p7"] = "p2-p6"  #: levels of the pyramid, strides 4 to 64 or 8 to 128
+    #: levels of the pyramid, strides 4 to 64 or 8 to 128; c4: one map of stride 16, layer4 is the heads'
+    maps: Literal["p2-p6", "p3-p7", "c4"] = "p2-p6"
     blocks: tuple[BlockConfig, ...] = ()  #: context blocks inside it, all of which train
+    deformable: tuple[str, ...] = ()  #: a ResNet's layers whose 3x3 convolutions are deformable ("layer4")
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -63,6 +65,8 @@ class BackboneConfig:
         _check(0 <= layers <= 5, "model.backbone.trainable_layers", layers, "0 to 5")
         no_pyramid = self.name == "tiny" and self.maps != "p2-p6"
         _check(not no_pyramid, "model.backbone.maps", self.maps, "p2-p6 for tiny, which has its one map")
+        unfit = self.name == "tiny" and bool(self.deformable)
+        _check(not unfit, "model.backbone.deformable", self.deformable, "none for tiny, which has no layers")
 
 
 @dataclass(frozen=True)
@@ -159,6 +163,7 @@ class ModelConfig:
     min_size: int = 800  #: short side, px
     max_size: int = 1333  #: long side at most, px
     roi_size: int = 7
+    roi_align: bool = field(default=True, metadata={"setting": False})  #: off: heads pool for themselves
     roi_sampling_ratio: int = 2
     regions_per_image: int = 512
     positive_fraction: float = 0.25

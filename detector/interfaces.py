@@ -111,6 +111,8 @@ class HeadInputs:
         graphs: class graphs in the data's class order, without background: (C, C), or (G, C, C) for several;
             None when the run has none.
         previous: the head of the stage before; None in the first stage.
+        top: the layer of the network that a C4 backbone leaves to the heads, with its weights, to be copied;
+            it doubles the channels and halves the sides of a map. None for other backbones.
     """
 
     in_channels: int
@@ -119,6 +121,7 @@ class HeadInputs:
     num_classes: int
     graphs: Tensor | None = None
     previous: BoxHead | None = None
+    top: nn.Module | None = None
 
 
 class HeadConfig(Protocol):

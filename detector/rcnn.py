@@ -160,13 +160,21 @@ def build_model(config: ModelConfig, num_classes: int, graphs: Tensor | None) ->
         raise ConfigError("model.stages: found none; expected one or more, or RetinaNet's proposals alone")
     backbone = build_backbone(config.backbone)
     proposals = _build_proposals(config, backbone, num_classes)
-    pool = RegionPool(backbone.strides, config.roi_size, config.roi_sampling_ratio)
+    top = backbone.take_top()
+    pooled_strides = backbone.strides if config.roi_align else ()
+    pool = RegionPool(pooled_strides, config.roi_size, config.roi_sampling_ratio)
     stages: list[Stage] = []
     previous: BoxHead | None = proposals.box_head
     for stage_config in config.stages:
         previous = stage_config.head.build(
             HeadInputs(
-                backbone.out_channels, len(backbone.strides), config.roi_size, num_classes, graphs, previous
+                backbone.out_channels,
+                len(backbone.strides),
+                config.roi_size,
+                num_classes,
+                graphs,
+                previous,
+                top,
             )
         )
         stages.append(Stage(stage_config, previous, num_classes, pool))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models import resnet
 from torchvision.models.resnet import BasicBlock, Bottleneck, ResNet
 
+from detector.deformable import is_of_offsets, make_deformable
 from detector.errors import ConfigError
 from detector.interfaces import BlockConfig, BlockPlace
 
@@ -80,6 +81,7 @@ def build_resnet(
     norm: Callable[[int], nn.Module],
     blocks: Sequence[BlockConfig] = (),
     *,
+    deformable: tuple[str, ...] = (),
     num_classes: int = 1000,
 ) -> ResNet:
     """Make a network without weights.
@@ -88,22 +90,24 @@ def build_resnet(
         name: a key of `RESNETS`.
         norm: makes a normalisation of so many channels; context blocks have their own.
         blocks: context blocks to put in.
+        deformable: layers whose 3x3 convolutions are deformable.
         num_classes: outputs of its last layer.
 
     Raises:
-        ConfigError: the name is not known, or a context block does not fit.
+        ConfigError: the name or a layer is not known, or a context block does not fit.
     """
     if name not in RESNETS:
         known = ", ".join((*RESNETS, "tiny"))
         raise ConfigError(f'model.backbone.name: found "{name}"; expected one of {known}')
     network = RESNETS[name](norm_layer=norm, num_classes=num_classes)
     _insert(network, blocks)
+    make_deformable(network, deformable)
     return network
 
 
-def is_of_block(name: str) -> bool:
-    """Whether a parameter of a network belongs to a context block."""
-    return any(f".{place}." in name for place in get_args(BlockPlace))
+def is_added(name: str) -> bool:
+    """Whether a parameter of a network belongs to a context block or to deformable offsets."""
+    return any(f".{place}." in name for place in get_args(BlockPlace)) or is_of_offsets(name)
 
 
 def chosen_places(config: BlockConfig, places: Sequence[str]) -> Sequence[str]:

@@ -41,7 +41,7 @@ class RegionPool(nn.Module):
     """RoIAlign on the map that fits a region's size (FPN, equation 1); torchvision's, in the regions' order.
 
     Args:
-        strides: px of one cell of each feature map.
+        strides: px of one cell of each feature map; none: heads pool for themselves and get maps of no size.
         roi_size: P, side of the pooled map.
         sampling_ratio: points a bin and side.
     """
@@ -54,6 +54,8 @@ class RegionPool(nn.Module):
     def forward(self, regions: Regions) -> Tensor:
         """Return pooled_RCPP."""
         maps = regions.context
+        if not self.names:
+            return maps.maps[0].new_zeros(len(regions), maps.maps[0].shape[1], 0, 0)
         height, width = (side * maps.strides[0] for side in maps.maps[0].shape[-2:])
         order = torch.argsort(regions.image_R, stable=True)
         counts = torch.bincount(regions.image_R, minlength=regions.num_images).tolist()

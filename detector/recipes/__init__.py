@@ -10,12 +10,30 @@ from difflib import get_close_matches
 
 from detector.config import Config
 from detector.errors import ConfigError
-from detector.recipes import cascade_rcnn, faster_rcnn, glore, reasoning_rcnn, sgrn, vcrnet
+from detector.recipes import (
+    cascade_rcnn,
+    faster_rcnn,
+    glore,
+    light_head,
+    reasoning_rcnn,
+    reasoning_rcnn_c4,
+    sgrn,
+    vcrnet,
+)
 
 #: The recipes by the names that people type.
 RECIPES: dict[str, Callable[[], Config]] = {
     recipe.__name__: recipe
-    for paper in (faster_rcnn, cascade_rcnn, reasoning_rcnn, sgrn, glore, vcrnet)
+    for paper in (
+        faster_rcnn,
+        cascade_rcnn,
+        light_head,
+        reasoning_rcnn,
+        reasoning_rcnn_c4,
+        sgrn,
+        glore,
+        vcrnet,
+    )
     for recipe in paper.RECIPES
 }
 

@@ -1,8 +1,19 @@
 """Recipes of Faster R-CNN, the baseline that the papers are compared with."""
 
-from detector.config import Config
+from dataclasses import replace
+
+from detector.config import Config, StageConfig
+from detector.heads import Conv5Config
 from detector.interfaces import SharedHeadConfig
-from detector.recipes.sizes import full_size, plain_stage, sample_size, small_size, two_stages
+from detector.recipes.sizes import (
+    c4_size,
+    full_size,
+    plain_stage,
+    renamed,
+    sample_size,
+    small_size,
+    two_stages,
+)
 
 
 def faster_rcnn_r50_fpn() -> Config:
@@ -26,6 +37,83 @@ def faster_rcnn_r101_fpn() -> Config:
         that nothing is gained after 12. It adds multi-scale training, which this recipe does not have.
     """
     return full_size("faster_rcnn_r101_fpn", "resnet101", stages=plain_stage(1024))
+
+
+def faster_rcnn_r50_fpn_dcn_coco() -> Config:
+    """Faster R-CNN, ResNet-50-FPN with deformable 3x3 convolutions in layer4, 800 px, 12 epochs.
+
+    Command: detector train --data COCO --eval-split val --recipe faster_rcnn_r50_fpn_dcn_coco
+        --out runs/frcnn_r50_dcn
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: above the 37 AP of faster_rcnn_r50_fpn; no paper has this row.
+    Table: none; 5 of the Relation Networks paper has ResNet-101 without pyramid ("DCN", 37.5 AP), with
+        Soft-NMS, hard example mining and deformable RoI pooling.
+    """
+    config = faster_rcnn_r50_fpn()
+    backbone = replace(config.model.backbone, deformable=("layer4",))
+    return renamed(
+        "faster_rcnn_r50_fpn_dcn_coco", replace(config, model=replace(config.model, backbone=backbone))
+    )
+
+
+def faster_rcnn_r50_c4_coco() -> Config:
+    """Faster R-CNN, ResNet-50-C4 from ImageNet, conv5 on every region, 800 px, 12 epochs.
+
+    Command: detector train --data COCO --eval-split val --recipe faster_rcnn_r50_c4_coco
+        --out runs/frcnn_r50_c4
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: COCO val2017 about 35 AP, as other implementations report.
+    Table: none of the Reasoning-RCNN paper, whose backbone is ResNet-101.
+    """
+    return c4_size("faster_rcnn_r50_c4_coco", "resnet50", (StageConfig(Conv5Config()),))
+
+
+def faster_rcnn_r101_c4_coco() -> Config:
+    """Faster R-CNN, ResNet-101-C4 from ImageNet, conv5 on every region, 800 px, 12 epochs.
+
+    Command: detector train --data COCO --eval-split val --recipe faster_rcnn_r101_c4_coco
+        --out runs/frcnn_r101_c4
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: COCO 34.9 AP (the paper's own run), 52.2 M parameters.
+    Table: 2 of the Reasoning-RCNN paper, "Faster-RCNN, ResNet-101".
+    """
+    return c4_size("faster_rcnn_r101_c4_coco", "resnet101", (StageConfig(Conv5Config()),))
+
+
+def faster_rcnn_r101_c4_vg1000() -> Config:
+    """Faster R-CNN, ResNet-101-C4, 800 px, 12 epochs, on VG1000: the baseline of the paper's table.
+
+    Command: detector train --data VG1000 --recipe faster_rcnn_r101_c4_vg1000
+        --out runs/frcnn_r101_c4_vg1000
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: VG1000 6.2 AP (the paper's own run), 54.1 M parameters.
+    Table: 1 of the Reasoning-RCNN paper, "Faster-RCNN".
+    """
+    return renamed("faster_rcnn_r101_c4_vg1000", faster_rcnn_r101_c4_coco())
+
+
+def faster_rcnn_r101_c4_vg3000() -> Config:
+    """Faster R-CNN, ResNet-101-C4, 800 px, 12 epochs, on VG3000: the baseline of the paper's table.
+
+    Command: detector train --data VG3000 --recipe faster_rcnn_r101_c4_vg3000
+        --out runs/frcnn_r101_c4_vg3000
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: VG3000 3.7 AP (the paper's own run), 58.2 M parameters.
+    Table: 1 of the Reasoning-RCNN paper, "Faster-RCNN".
+    """
+    return renamed("faster_rcnn_r101_c4_vg3000", faster_rcnn_r101_c4_coco())
+
+
+def faster_rcnn_r101_c4_ade() -> Config:
+    """Faster R-CNN, ResNet-101-C4, 800 px, 12 epochs, on ADE: the baseline of the paper's table.
+
+    Command: detector train --data ADE --recipe faster_rcnn_r101_c4_ade
+        --out runs/frcnn_r101_c4_ade
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: ADE 8.7 AP (the paper's own run), 52.9 M parameters.
+    Table: 1 of the Reasoning-RCNN paper, "Faster-RCNN".
+    """
+    return renamed("faster_rcnn_r101_c4_ade", faster_rcnn_r101_c4_coco())
 
 
 def faster_rcnn_sample() -> Config:
@@ -66,6 +154,12 @@ def faster_rcnn_r18_small() -> Config:
 RECIPES = (
     faster_rcnn_r50_fpn,
     faster_rcnn_r101_fpn,
+    faster_rcnn_r50_fpn_dcn_coco,
+    faster_rcnn_r50_c4_coco,
+    faster_rcnn_r101_c4_coco,
+    faster_rcnn_r101_c4_vg1000,
+    faster_rcnn_r101_c4_vg3000,
+    faster_rcnn_r101_c4_ade,
     faster_rcnn_sample,
     stacked_plain_sample,
     faster_rcnn_r18_small,

@@ -23,6 +23,25 @@ def full_size(name: str, backbone: str, stages: tuple[StageConfig, ...]) -> Conf
     return Config(name, model, TrainConfig(epochs=12, batch_size=16, lr=0.02, milestones=(8, 11), workers=8))
 
 
+def c4_size(name: str, backbone: str, stages: tuple[StageConfig, ...]) -> Config:
+    """Full size on one map of stride 16: 15 anchors at each cell, regions of 14 x 14 cells for layer4."""
+    config = full_size(name, backbone, stages)
+    proposals = ProposalConfig(
+        anchor_sizes=((32, 64, 128, 256, 512),),
+        pre_nms_train=12000,
+        pre_nms_test=6000,
+        post_nms_test=2000,
+        nms_iou_test=0.6,
+    )
+    model = replace(
+        config.model,
+        backbone=replace(config.model.backbone, maps="c4"),
+        proposals=proposals,
+        roi_size=14,
+    )
+    return replace(config, model=model)
+
+
 def sample_size(name: str, stages: tuple[StageConfig, ...]) -> Config:
     """Small enough for 13 ms of one CPU core a training image."""
     model = ModelConfig(

@@ -13,12 +13,12 @@ WITHOUT_CHANCE: dict[str, object] = {
 }
 
 
-def two_losses(model: RCNN) -> list[float]:
+def two_losses(model: RCNN, lr: float = 0.02) -> list[float]:
     """The summed losses of two steps on two striped images, with weights from a formula."""
     for weight in model.parameters():
         wave = torch.sin(torch.arange(weight.numel(), dtype=torch.float64) * 0.7 + weight.ndim)
         weight.data = (wave * (2 / max(weight[0].numel(), 16)) ** 0.5).reshape(weight.shape).float()
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.02)
+    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     grid = torch.arange(64.0)
     stripes = 0.5 + 0.5 * torch.sin(grid[:, None] * 0.5) * torch.cos(grid * 0.3)
     images = [torch.stack([stripes, stripes.T, 1 - stripes]), torch.stack([stripes.T, 1 - stripes, stripes])]

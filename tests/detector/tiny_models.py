@@ -1,7 +1,10 @@
 """Small detectors, graphs and regions that the tests of the model share."""
 
+from functools import partial
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
 
 from detector.config import BackboneConfig, ModelConfig, ProposalConfig, StageConfig
 from detector.interfaces import (
@@ -123,7 +126,18 @@ def random_regions(
 def head_inputs(*, width: int, channels: int = 6, num_maps: int = 5, roi_size: int = 3) -> HeadInputs:
     """What a head of the second stage is built from, after a plain first stage of that width."""
     previous = TwoLinear(channels * roi_size**2, width)
-    return HeadInputs(channels, num_maps, roi_size, NUM_CLASSES, random_graph(), previous)
+    return HeadInputs(
+        channels, num_maps, roi_size, NUM_CLASSES, random_graph(), previous, fourth_layer(channels)
+    )
+
+
+def fourth_layer(channels: int) -> nn.Sequential:
+    """A ResNet's last layer in small: one residual block that doubles the channels and halves the sides."""
+    shortcut = nn.Sequential(
+        nn.Conv2d(channels, 2 * channels, 1, 2, bias=False), nn.GroupNorm(2, 2 * channels)
+    )
+    norm = partial(nn.GroupNorm, 2)
+    return nn.Sequential(BasicBlock(channels, 2 * channels, 2, shortcut, norm_layer=norm))
 
 
 def detect(model: RCNN, images: list[Tensor]) -> list[dict[str, Tensor]]:
