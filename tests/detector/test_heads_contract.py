@@ -59,6 +59,10 @@ VARIANTS = [
     for variant in variants(config)
 ]
 every_head = pytest.mark.parametrize("config", VARIANTS, ids=name_of)
+every_half = pytest.mark.parametrize("half", [torch.bfloat16, torch.float16], ids=["bf16", "fp16"])
+
+#: One of each kind: compiling takes a second.
+KINDS = [config() for module in (interfaces, *PAPERS) for config in head_configs(module)]
 
 
 def build(config: HeadConfig, seed: int = 0) -> tuple[BoxHead, nn.ModuleList, HeadInputs]:
@@ -242,11 +246,12 @@ def test_evaluation_follows_the_class_layer_of_the_stage_before(config: HeadConf
         torch.testing.assert_close(used(pooled, changed)[0], fresh(pooled, changed)[0])
 
 
+@every_half
 @every_head
-def test_half_precision_is_finite_and_near(config: HeadConfig) -> None:
+def test_half_precision_is_finite_and_near(config: HeadConfig, half: torch.dtype) -> None:
     head, owners, _ = build(config)
     exact = head(*example())[0]
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=half):
         features, _ = head(*example())
     features.float().sum().backward()
     assert torch.isfinite(features).all()
@@ -254,13 +259,14 @@ def test_half_precision_is_finite_and_near(config: HeadConfig) -> None:
     torch.testing.assert_close(features.float(), exact, rtol=0.05, atol=0.05)
 
 
+@every_half
 @every_head
-def test_maps_in_half_precision_are_taken_too(config: HeadConfig) -> None:
-    """Under autocast the backbone hands on bfloat16 maps."""
+def test_maps_in_half_precision_are_taken_too(config: HeadConfig, half: torch.dtype) -> None:
+    """Under autocast the backbone hands on maps in half precision."""
     head, _, _ = build(config)
     pooled, regions = example()
-    maps = tuple(part.bfloat16() for part in regions.context.maps)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    maps = tuple(part.to(half) for part in regions.context.maps)
+    with torch.autocast("cpu", dtype=half):
         features, _ = head(pooled, replace(regions, context=FeatureMaps(maps, regions.context.strides)))
     assert torch.isfinite(features).all()
 
@@ -270,3 +276,18 @@ def test_diagnostics_are_plain_numbers(config: HeadConfig) -> None:
     head, _, _ = build(config)
     head(*example())
     assert all(isinstance(value, float) for value in head.diagnostics().values())
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, while it traces
+@pytest.mark.parametrize("config", KINDS, ids=name_of)
+def test_a_compiled_head_gives_what_the_plain_one_gives(config: HeadConfig) -> None:
+    head, owners, _ = build(config)
+    pooled, regions = example()
+    weights = torch.randn(len(IMAGES), head.out_features, generator=torch.Generator().manual_seed(2))
+    found = []
+    for run in (head, torch.compile(head, backend="aot_eager")):
+        owners.zero_grad()
+        features, _ = run(pooled, regions)
+        (features * weights).sum().backward()
+        found.append([features, *(weight.grad for weight in owners.parameters())])
+    torch.testing.assert_close(found[1], found[0])
