@@ -4,9 +4,9 @@ Run: OMP_NUM_THREADS=1 python bench/second_stage.py [--classes 80 3000] [--round
 
 Base is everything before the second stage: backbone, proposals, first stage. The path is what makes the
 numbers that are added to a region's features (f' of Reasoning-RCNN, h of SGRN); the stage has besides it the
-pooling, the shared linear layers and new class and box layers. All are timed inside the same forward passes of
-a detector with random weights, in evaluation, 1000 regions. Times are of the processor, in ms, medians of
-the rounds, of which an untimed one comes first. Needs no data.
+pooling, the shared linear layers and new class and box layers. All are timed inside the same forward passes
+of a detector with random weights, in evaluation, 1000 regions. Times are of the processor, in ms, medians
+over the rounds, of which an untimed one comes first. Needs no data.
 """
 
 import argparse
