@@ -41,6 +41,23 @@ class Split:
     messages: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class ImageChoice:
+    """How to choose the images of the two sets.
+
+    Attributes:
+        num_test: images to test on; None means 5,000, or 5 % where that is less.
+        seed: decides which images they are.
+        train_list: images to train on; a list replaces the choice by seed.
+        test_list: images to test on.
+    """
+
+    num_test: int | None = None
+    seed: int = 0
+    train_list: Path | None = None
+    test_list: Path | None = None
+
+
 def default_num_test(num_images: int) -> int:
     """Return 5,000, or 5 % of the images where that is less (at least one of two)."""
     return min(MAX_TEST_IMAGES, max(num_images // 20, int(num_images > 1)))
@@ -128,6 +145,20 @@ def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path
         if not len(ids):
             raise InputError(f"{given or others}: found no {use} image with a box; expected at least one")
     return _divide(dataset, pairs, train, test, dropped, [])
+
+
+def split_by_ids(dataset: Dataset, train: np.ndarray, test: np.ndarray) -> Split:
+    """Split as published: these images and no others, those without a box as well.
+
+    A detector does not train on an image without a box, but is tested on it.
+
+    Args:
+        dataset: all images and boxes.
+        train: unique image ids.
+        test: likewise; none is in `train`.
+    """
+    rest = len(dataset.images) - len(train) - len(test)
+    return _divide(dataset, _image_class_pairs(dataset), train, test, {"in neither set": rest}, [])
 
 
 def read_image_list(path: Path, images: Sequence[Image]) -> np.ndarray:

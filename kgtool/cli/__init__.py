@@ -26,6 +26,7 @@ COMMANDS = {
     "merge": ("kgtool.cli.merge", "merge", "Graphs of shards into the graph of the whole."),
     "triples": ("kgtool.cli.triples", "triples", "Annotations as Parquet shards that any engine counts."),
     "boxes": ("kgtool.cli.boxes", "boxes", "Boxes and masks from mask images, as COCO JSON."),
+    "convert": ("kgtool.cli.convert", "convert", "Annotations of a data set as COCO JSON."),
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
     "validate": ("kgtool.cli.validate", "validate", "Everything that is wrong with a COCO file."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),

@@ -1,13 +1,12 @@
 """`kgtool boxes`: masks become boxes, one command a data set."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
+
+from kgtool.cli.reading import image_bar
 
 
 @click.group()
@@ -74,7 +73,7 @@ def ade(
     from kgtool.errors import InputError
     from kgtool.workers import default_num_workers
 
-    with _bar() as show:
+    with image_bar() as show:
         report = boxes_of_ade(
             root,
             out,
@@ -93,22 +92,6 @@ def ade(
             f"{root}: {counts['left_out']} of {counts['found']} images have no mask that can be used and are "
             f"left out; see {out / 'report.csv'}"
         )
-
-
-@contextmanager
-def _bar() -> Iterator[Callable[[int, int], None] | None]:
-    """A bar of the images left, where a person looks on."""
-    if not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import MofNCompleteColumn, Progress
-
-    with Progress(
-        *Progress.get_default_columns(), MofNCompleteColumn(), console=Console(stderr=True), transient=True
-    ) as bar:
-        task = bar.add_task("images", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 def _summary(out: Path, report: dict[str, Any]) -> str:

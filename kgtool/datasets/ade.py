@@ -35,13 +35,21 @@ from kgtool.ade20k.names import (
     names_in_use,
     names_of_rows,
 )
+from kgtool.ade20k.published_sets import published_sets
 from kgtool.class_names import read_class_names
-from kgtool.coco import Annotations, Dataset, Image, save_dataset
+from kgtool.class_overlap import overlap_with
+from kgtool.coco import Annotations, Dataset, Image, load_dataset, save_dataset
+from kgtool.dataset_folders import Account, write_split
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
 from kgtool.processes import map_in_order
+from kgtool.published_splits import choose_split
+from kgtool.splits import ImageChoice, Split
+from kgtool.targets import load_target
+from kgtool.wordnet import load_nouns
 
 _PARTS = re.compile(r"(.+)_parts_([1-9][0-9]*)\.png")
+BY_SEED = ImageChoice()
 
 
 @dataclass(frozen=True)
@@ -306,3 +314,56 @@ def _doubts(images: list[ImageRows]) -> list[str]:
             "is --names of another edition, or are text and masks?"
         ]
     return []
+
+
+def split_ade(
+    instances: Path,
+    out: Path,
+    *,
+    overlap: Path | None = None,
+    wordnet: str = "",
+    choice: ImageChoice = BY_SEED,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write train and test set of boxes made by `boxes_of_ade`, with the sets that ADE20K's paths name.
+
+    Trained on are all images of ADE20K's training set (20,210 in 2016/17), tested on are 1,000 of its 2,000
+    validation images, as many as in Jiang et al. 2018 and Xu et al. 2019. Which 1,000 those were is not
+    published; these are the first by sha256 of "SEED:NAME". `choice` takes lists, such as iter-reason's.
+
+    Args:
+        instances: instances.json.
+        out: a folder that does not exist, or is empty.
+        overlap: a graph or class list: the classes that it has as well are kept (`kgtool.class_overlap`).
+        wordnet: which WordNet finds them, as `load_nouns` takes it.
+        choice: how many validation images, and which; or lists of images, which replace both sets.
+        overwrite: replace the folder if it is there.
+
+    Returns:
+        The report, as in report.json.
+
+    Raises:
+        OutputExistsError: `out` is there, is not empty, and `overwrite` is false.
+        KgtoolError: the folder to write into does not exist.
+        ClassMatchError: no class is in the overlap.
+        InputError: a file cannot be used, or one set has no image.
+    """
+
+    def make() -> tuple[Split, Account]:
+        dataset = load_dataset(instances, with_extra=True)
+        report: dict[str, Any] = {"dataset": "ade20k", "images": {"read": len(dataset.images)}}
+        if overlap:
+            common = overlap_with(
+                dataset, load_target(overlap), load_nouns(wordnet), known=read_class_names("ade")
+            )
+            dataset = common.dataset
+            report["boxes"] = {"skipped": common.left_out}
+            report["merged"] = common.merged
+        report["num_classes"] = len(dataset.categories)
+        by_lists = choice.train_list is not None or choice.test_list is not None
+        published = None
+        if not by_lists:
+            published = published_sets(dataset.images, choice.num_test, choice.seed, place=str(instances))
+        return choose_split(dataset, published, choice if by_lists else None), (report, "")
+
+    return write_split(out, make, overwrite=overwrite)

@@ -10,7 +10,6 @@ sets those of `kgtool.splits`.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
 from kgtool.coco import Dataset, Image, RelationCategory, Relations
 from kgtool.column_buffer import ColumnBuffer
+from kgtool.dataset_folders import write_dataset
 from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
@@ -36,28 +36,11 @@ from kgtool.object_boxes import (
     count_synsets,
 )
 from kgtool.object_relations import RelationRows, relations_of_boxes
-from kgtool.splits import save_split, split_by_lists, split_by_seed
+from kgtool.splits import ImageChoice, save_split, split_by_lists, split_by_seed
 from kgtool.visual_genome import ImageDecoder, ObjectDecoder, RelationDecoder, fold_text, only_synset
 
 #: What `strict` makes an error of; the other reasons are what the selection is about.
 DIRT = (NO_IMAGE, NO_AREA, TWICE)
-
-
-@dataclass(frozen=True)
-class ImageChoice:
-    """How to choose the images of the two sets.
-
-    Attributes:
-        num_test: images to test on; None means 5,000, or 5 % where that is less.
-        seed: decides which images they are.
-        train_list: images to train on; a list replaces the choice by seed.
-        test_list: images to test on.
-    """
-
-    num_test: int | None = None
-    seed: int = 0
-    train_list: Path | None = None
-    test_list: Path | None = None
 
 
 BY_SEED = ImageChoice()
@@ -115,10 +98,49 @@ def split_visual_genome(
     return report
 
 
+def convert_visual_genome(
+    objects: Path,
+    image_data: Path,
+    out: Path,
+    *,
+    classes: int | ClassTable | None = None,
+    relationships: Path | None = None,
+    options: ReadOptions = DEFAULTS,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write all images, with a box or without, as one COCO JSON.
+
+    Args:
+        objects: objects.json of Visual Genome 1.2 or 1.4.
+        image_data: image_data.json.
+        out: a .json file; or a folder, which gets instances.json and report.json.
+        classes: as of `split_visual_genome`; None: every synset, the most frequent first.
+        relationships: as of `split_visual_genome`.
+        options: as of `split_visual_genome`.
+        overwrite: replace the output if it is there.
+
+    Returns:
+        The report, as in report.json.
+
+    Raises:
+        OutputExistsError: `out` is there and `overwrite` is false.
+        KgtoolError: the folder to write into does not exist.
+        InputError: as of `split_visual_genome`.
+    """
+
+    def make() -> tuple[Dataset, tuple[dict[str, Any], str]]:
+        dataset, report = _read_dataset(objects, image_data, classes, relationships, options)
+        with_box = len(np.unique(dataset.annotations.image_id_N))
+        report["images"] = {"written": len(dataset.images), "without a box": len(dataset.images) - with_box}
+        return dataset, (report, "")
+
+    return write_dataset(out, make, overwrite=overwrite)
+
+
 def _read_dataset(
     objects: Path,
     image_data: Path,
-    classes: int | ClassTable,
+    classes: int | ClassTable | None,
     relationships: Path | None,
     options: ReadOptions,
 ) -> tuple[Dataset, dict[str, Any]]:
@@ -133,6 +155,8 @@ def _read_dataset(
             f"{objects}: found no object with a synset; expected objects.json of release 1.2 or 1.4 "
             "(release 1.0 has names only)"
         )
+    if classes is None:
+        classes = sum(map(bool, counts.values()))
     table = most_frequent_classes(classes, counts) if isinstance(classes, int) else classes
     table, messages = resolve_names(table, counts)
     boxes = boxes_of_classes(rows, images, table)

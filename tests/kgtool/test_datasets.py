@@ -19,8 +19,9 @@ from kgtool import object_boxes
 from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable
 from kgtool.cli.split import split as split_command
-from kgtool.datasets.visual_genome import ImageChoice, split_visual_genome
+from kgtool.datasets.visual_genome import split_visual_genome
 from kgtool.errors import InputError, KgtoolError, OutputExistsError
+from kgtool.splits import ImageChoice
 
 REAL = Path(__file__).parents[2] / "../shared/real_data/vg"
 needs_real_data = pytest.mark.skipif(not REAL.is_dir(), reason="the Visual Genome slices are not here")

@@ -1,0 +1,1 @@
+"""What Pascal VOC's files say: annotations in XML, lists of images, photographs."""

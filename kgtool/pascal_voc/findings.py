@@ -1,0 +1,55 @@
+"""What VOC's files say that is not as it should be: one finding a row, for report.csv."""
+
+import csv
+import io
+from collections.abc import Iterable
+from dataclasses import astuple, dataclass, fields
+
+UNREADABLE = "annotation cannot be read"
+NO_SIZE = "no size"
+OTHER_SIZE = "size differs"
+NO_PHOTO = "no photograph"
+BAD_PHOTO = "photograph cannot be read"
+LATIN = "text is not UTF-8"
+NO_NAME = "object without a name"
+BAD_BOX = "box cannot be read"
+NO_AREA = "box without area"
+OUTSIDE = "box outside the image"
+CUT = "box cut at the edge"
+BAD_PART = "part cannot be read"
+OTHER_NAME = "class is none of VOC's"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is not as it should be.
+
+    Attributes:
+        image: path of the image below the data set's folder, without its ending.
+        kind: which of the constants above.
+        object: number of the object in the file, from 1, or empty.
+        name: the object's class, or empty.
+        found: what was found.
+        expected: what should be there, or what was done.
+    """
+
+    image: str
+    kind: str
+    object: int | str = ""
+    name: str = ""
+    found: str = ""
+    expected: str = ""
+
+    def line(self) -> str:
+        """The finding in one line of words."""
+        place = self.image if self.object == "" else f"{self.image}, object {self.object} ({self.name})"
+        return f"{place}: {self.kind}: found {self.found}; expected {self.expected}"
+
+
+def findings_csv(findings: Iterable[Finding]) -> str:
+    """The findings as CSV with a header."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(Finding)])
+    writer.writerows(map(astuple, findings))
+    return text.getvalue()
