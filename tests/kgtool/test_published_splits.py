@@ -151,14 +151,14 @@ def test_files_that_do_not_belong_together_are_refused(two_files: list[Path], tm
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ('{"images": []}'.encode("utf-16"), "expected COCO JSON"),
+        ('{"images": []}'.encode("utf-16"), "a.json, line 1"),
         (
             '{"images": [], "categories": [{"id": 1, "name": "caf\xe9"}], "annotations": []}'.encode(
                 "latin-1"
             ),
-            "expected COCO JSON",
+            "a.json, line 1, column 53",
         ),
-        (b"", "expected COCO JSON"),
+        (b"", "a.json, line 1"),
         (b'{"images": [], "categories": []}', "annotations"),
     ],
 )
