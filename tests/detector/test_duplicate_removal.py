@@ -60,7 +60,7 @@ every_removal = pytest.mark.parametrize(
 
 def build(config: RemovalConfig, seed: int = 0, limit: int = LIMIT) -> DuplicateRemoval:
     torch.manual_seed(seed)
-    return config.build(RemovalInputs(WIDTH, NUM_CLASSES, score_threshold=0.02, limit=limit))
+    return config.build(RemovalInputs(WIDTH, NUM_CLASSES, score_threshold=1e-4, limit=limit))
 
 
 def example(seed: int = 1) -> tuple[Tensor, Tensor, Tensor, Regions]:
