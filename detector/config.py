@@ -198,6 +198,7 @@ class TrainConfig:
     warmup_iterations: int = 500  #: linear warm-up from lr / 1000 (multistep and constant)
     clip_norm: float = 35.0  #: gradient norm; 0 is off
     flip: float = 0.5  #: probability of a horizontal flip
+    part: str = ""  #: train only weights whose names start with this ("duplicate_removal"); the others stay
     seed: int = 0
     workers: int = 0  #: loader processes
     eval_every: int = 0  #: evaluate after every so many epochs; 0: only after the last

@@ -30,6 +30,7 @@ from detector.device import pick_device
 from detector.errors import ConfigError, InputError, OutputExistsError, TrainingError
 from detector.evaluate import evaluate
 from detector.files import check_folder_free, save_json
+from detector.freezing import freeze_others, set_training
 from detector.knowledge import Knowledge, load_knowledge
 from detector.optimizer import build_optimizer, build_schedule
 from detector.rcnn import RCNN, build_model
@@ -98,6 +99,7 @@ def train(
     messages = list(model.messages)
     if init:
         messages.append(load_fitting_weights(model, init, names))
+    freeze_others(model, config.train.part)
     model.to(target_device)
     _start_run_folder(out, config, annotations, knowledge)
     steps_per_epoch = math.ceil(len(annotations.usable_images()) / config.train.batch_size)
@@ -136,7 +138,7 @@ def fit(
     for epoch in range(1, settings.epochs + 1):
         dataset.epoch = epoch
         observed = []
-        model.train()
+        set_training(model, settings.part)
         for images, targets in iter_batches(loader, device):
             step += 1
             losses = model(images, targets)

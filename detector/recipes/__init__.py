@@ -17,6 +17,7 @@ from detector.recipes import (
     light_head,
     reasoning_rcnn,
     reasoning_rcnn_c4,
+    relation_networks,
     sgrn,
     vcrnet,
 )
@@ -30,6 +31,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
         light_head,
         reasoning_rcnn,
         reasoning_rcnn_c4,
+        relation_networks,
         sgrn,
         glore,
         vcrnet,
