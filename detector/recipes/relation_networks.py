@@ -1,14 +1,14 @@
 """Recipes of Relation Networks.
 
 All full-size ones train as the official code does with a pyramid: 8 epochs, the rate a tenth after the fifth
-(5.33 there), 0.00125 an image, weight decay 0.0005, short side 800 and long side 1000 px, and no sampling: all
-of the 1000 proposals look at each other, and the classes are learnt from the 512 that are hardest. What
+(5.33 there), 0.00125 an image, weight decay 0.0005, short side 800 and long side 1000 px, and no sampling:
+all of the 1000 proposals look at each other, and classes are learnt from the 512 that are hardest. What
 differs: pooling is RoIAlign, and proposals are trained along, not computed before.
 """
 
 from dataclasses import replace
 
-from detector.config import Config, StageConfig
+from detector.config import Config, ProposalConfig, StageConfig
 from detector.interfaces import TwoLinearConfig
 from detector.nms import SoftNMSConfig
 from detector.reasoning.relation_networks import LearnedRemovalConfig, RelationConfig
@@ -33,7 +33,8 @@ def relation_plain_r101_fpn_coco() -> Config:
 def relation_r101_fpn_coco() -> Config:
     """Relation Networks, one relation module after each linear layer, ResNet-101-FPN, Soft-NMS.
 
-    Command: detector train --data COCO --eval-split val --recipe relation_r101_fpn_coco --out runs/relation_r101
+    Command: detector train --data COCO --eval-split val --recipe relation_r101_fpn_coco
+        --out runs/relation_r101
     Machine: one GPU with room for 16 images a step; not run by us yet.
     Expected: COCO 38.1 AP (the paper's own run, minival).
     Table: 5 of the paper, FPN, the second number.
@@ -44,7 +45,8 @@ def relation_r101_fpn_coco() -> Config:
 def relation_r50_fpn_coco() -> Config:
     """Relation Networks, one relation module after each linear layer, ResNet-50-FPN, Soft-NMS.
 
-    Command: detector train --data COCO --eval-split val --recipe relation_r50_fpn_coco --out runs/relation_r50
+    Command: detector train --data COCO --eval-split val --recipe relation_r50_fpn_coco
+        --out runs/relation_r50
     Machine: one GPU with room for 16 images a step; not run by us yet.
     Expected: unknown; the paper's ResNet-50 is without a pyramid (31.9 AP, 29.6 without modules).
     Table: none; nearest to 1 of the paper.
@@ -147,13 +149,7 @@ def _coco(name: str, stage: StageConfig) -> Config:
     model = replace(
         config.model,
         max_size=1000,
-        proposals=replace(
-            config.model.proposals,
-            pre_nms_test=2000,
-            post_nms_train=1000,
-            post_nms_test=1000,
-            nms_iou_test=0.7,
-        ),
+        proposals=ProposalConfig(pre_nms_test=2000, post_nms_train=1000),
         score_threshold=0.001,
         duplicate_removal=SoftNMSConfig("gaussian", sigma=0.6),
     )
@@ -167,7 +163,7 @@ def _without_sampling(config: Config) -> Config:
 
 
 def _learned(name: str, config: Config) -> Config:
-    """The same detector with learned duplicate removal; 150 boxes of a class, as the code has with a pyramid."""
+    """Learned duplicate removal in the same detector; 150 boxes a class, as in the code with a pyramid."""
     removal = LearnedRemovalConfig(form="released", first=150)
     model = replace(config.model, duplicate_removal=removal, score_threshold=0.001)
     return replace(config, recipe=name, model=model)
