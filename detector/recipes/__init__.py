@@ -18,6 +18,7 @@ from detector.recipes import (
     reasoning_rcnn,
     reasoning_rcnn_c4,
     relation_networks,
+    retinanet,
     sgrn,
     vcrnet,
 )
@@ -29,6 +30,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
         faster_rcnn,
         cascade_rcnn,
         light_head,
+        retinanet,
         reasoning_rcnn,
         reasoning_rcnn_c4,
         relation_networks,
