@@ -301,11 +301,11 @@ def test_a_few_steps_overfit_a_few_images() -> None:
 @pytest.mark.parametrize("recipe", ["retinanet_sample", "reasoning_retinanet_sample"])
 def test_train_load_and_predict_work_as_with_any_other_recipe(recipe: str, tmp_path: Path) -> None:
     data, run = write_data(tmp_path / "data"), tmp_path / "run"
-    graph = write_graph(tmp_path / "graph.npz") if recipe.startswith("reasoning") else None
+    graphs = [write_graph(tmp_path / "graph.npz")] if recipe.startswith("reasoning") else []
     config = override(load_recipe(recipe), {"train.epochs": 1, "train.batch_size": 3})
-    result = train(config, data, run, graph=graph, quiet=True)
+    result = train(config, data, run, graphs=graphs, quiet=True)
     assert set(result["metrics"]) >= {"AP", "AP50"}
     trained = load_run(run, torch.device("cpu"), score_threshold=0.001)
-    assert len(trained.model.stages) == (graph is not None)
+    assert len(trained.model.stages) == len(graphs)
     done = predict(trained, [data / "images" / "test_0.png"], tmp_path / "out", threshold=0.001)
     assert len(done.pictures) == 1
