@@ -31,6 +31,7 @@ COMMANDS = {
     "validate": ("kgtool.cli.validate", "validate", "Everything that is wrong with a COCO file."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),
     "project": ("kgtool.cli.project", "project", "A graph onto another class list, as COCO's."),
+    "fetch": ("kgtool.cli.fetch", "fetch", "Data sets from where they are published."),
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
     "doctor": ("kgtool.cli.doctor", "doctor", "What is installed and in use, and how to get the rest."),

@@ -54,8 +54,15 @@ def read_options(
     gc.disable()  # a command makes no rubbish that needs it, and what ibis imports makes it slow
     num_workers = workers or default_num_workers()
     excluded = None if exclude is None else read_image_ids(exclude, image_data=image_data)
+    with progress_bar() as show:
+        yield ReadOptions(strict, num_workers, show, excluded)
+
+
+@contextmanager
+def progress_bar() -> "Iterator[Callable[[str, int, int | None], None] | None]":
+    """A bar of the bytes left for each file, where a person looks on; else None."""
     if not sys.stderr.isatty():
-        yield ReadOptions(strict, num_workers, excluded=excluded)
+        yield None
         return
     from rich.console import Console
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
@@ -67,9 +74,9 @@ def read_options(
         def show(name: str, done: int, total: int | None) -> None:
             if name not in task_by_name:
                 task_by_name[name] = bar.add_task(name, total=total)
-            bar.update(task_by_name[name], completed=done)
+            bar.update(task_by_name[name], completed=done, total=total)
 
-        yield ReadOptions(strict, num_workers, show, excluded)
+        yield show
 
 
 @contextmanager
