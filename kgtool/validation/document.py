@@ -85,14 +85,14 @@ def _decoded(text: bytes, findings: Findings) -> dict[str, msgspec.Raw] | None:
 
 
 def _without_nan(text: bytes, findings: Findings) -> bytes:
-    """Put quotes around NaN and Infinity, so that the rest can be read."""
+    """Make texts of NaN and Infinity, marked with a NUL for `table.py`, so that the rest can be read."""
 
     def quoted(match: re.Match[bytes]) -> bytes:
         token = match[0]
         if token.startswith(b'"'):
             return token
         findings.add("NaN or Infinity", f"{position_of_byte(text, match.start())}: found {token.decode()}")
-        return b'"' + token + b'"'
+        return b'"\\u0000' + token + b'"'
 
     return _TEXT_OR_NO_NUMBER.sub(quoted, text)
 

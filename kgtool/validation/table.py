@@ -16,7 +16,8 @@ NO_MASK = msgspec.Raw(b"")
 
 _BATCH = 8192
 _INT64 = np.iinfo(np.int64)
-_NOT_FINITE = {"NaN", "Infinity", "-Infinity"}  # as texts; see document.py
+#: How document.py writes what JSON does not know.
+_NOT_FINITE = {"\0NaN": np.nan, "\0Infinity": np.inf, "\0-Infinity": -np.inf}
 _SHOWN = 60
 
 Mask = npt.NDArray[np.bool_]
@@ -167,7 +168,7 @@ def _read_part(place: str, start: int, values: Sequence[Any], field: Field, find
 
 
 def _shown(value: Any) -> str:
-    text = msgspec.json.encode(value).decode()
+    text = msgspec.json.encode(value).decode().replace("\\u0000", "")
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}..."
 
 
@@ -218,7 +219,7 @@ def _as_type(value: Any, type_: str) -> Any:
 
 def _as_number(value: Any) -> float | None:
     if isinstance(value, str) and value in _NOT_FINITE:
-        return float(value.replace("Infinity", "inf"))
+        return _NOT_FINITE[value]
     if type(value) not in (int, float):
         return None
     try:

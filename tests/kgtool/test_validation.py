@@ -165,6 +165,7 @@ def test_a_good_file_has_no_findings(tmp_path: Path) -> None:
             "wrong type",
             "annotations[0].bbox: found [0,0,10]",
         ),
+        (change("annotations", 0, "bbox", to=["NaN", 3, 5, 5]), "wrong type", 'found ["NaN",3,5,5]'),
         (change("annotations", 0, "bbox", to=[0, 0, 10, "a"]), "wrong type", 'found [0,0,10,"a"]'),
         (change("annotations", 0, "bbox", to=None), "wrong type", "annotations[0].bbox: found null"),
         (change("annotations", 0, "id", to="1"), "wrong type", 'annotations[0].id: found "1", not a whole'),
