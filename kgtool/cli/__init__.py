@@ -30,6 +30,7 @@ COMMANDS = {
     "split": ("kgtool.cli.split", "split", "Train and test sets as COCO JSON, with the class list."),
     "validate": ("kgtool.cli.validate", "validate", "Everything that is wrong with a COCO file."),
     "stats": ("kgtool.cli.stats", "stats", "What is in a COCO file: counts, long tail, sizes."),
+    "preview": ("kgtool.cli.preview", "preview", "Images of a COCO file with their boxes, as one picture."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),
     "project": ("kgtool.cli.project", "project", "A graph onto another class list, as COCO's."),
     "fetch": ("kgtool.cli.fetch", "fetch", "Data sets from where they are published."),

@@ -3,11 +3,15 @@
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kgtool.processes import map_in_order
 from kgtool.validation.findings import Findings
 from kgtool.validation.rules import leaves_folder
 from kgtool.validation.table import Table
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 #: Headers read at a time: one takes about a tenth of a millisecond, a process a third of a second to start.
 _FILES_AT_A_TIME = 256
@@ -75,11 +79,15 @@ def _file_size(path: str) -> FileSize:
     try:
         with Image.open(path) as image:
             width, height = image.size
-            turned = "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION) in _TURNED_BY_90
-            return width, height, turned
+            return width, height, is_turned(image)
     except FileNotFoundError:
         return ""
     except UnidentifiedImageError:
         return "found no image (a broken download, or another kind of file)"
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         return f"found a broken image ({error})"
+
+
+def is_turned(image: "Image.Image") -> bool:
+    """Say whether EXIF turns an image by 90 degrees, so that its shown width is its stored height."""
+    return "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION) in _TURNED_BY_90
