@@ -36,13 +36,13 @@ class Cost:
         name: "base", "stacked" (later stages with the plain head of the first) or the recipe.
         work: what does not depend on the machine.
         milliseconds: one image, median.
-        later_milliseconds: of these in the region stages after the first (behind RetinaNet, in all).
+        region_milliseconds: of these in the region stages and in the removal of duplicates.
     """
 
     name: str
     work: Work
     milliseconds: float
-    later_milliseconds: float
+    region_milliseconds: float
 
 
 def cost_of_recipe(
@@ -169,17 +169,16 @@ def _measure(
     """Count the work of every model, then time them in turns."""
     runs = [partial(model, images) for model in models]
     work = [measure_work(model, run) for model, run in zip(models, runs, strict=True)]
-    watches = [Stopwatch(_later_stages(model), device) for model in models]
+    watches = [Stopwatch(_region_parts(model), device) for model in models]
     times = measure_times(runs, watches, device, repeats)
     return [Cost(name, one, *two) for name, one, two in zip(names, work, times, strict=True)]
 
 
-def _later_stages(model: nn.Module) -> Sequence[nn.Module]:
-    """The region stages that a paper adds: all but the first, all of them behind RetinaNet."""
+def _region_parts(model: nn.Module) -> Sequence[nn.Module]:
+    """What a detector does after its proposals; a classifier has nothing there."""
     if not isinstance(model, RCNN):
         return ()
-    stages = cast("Sequence[nn.Module]", model.stages)
-    return stages[1:] if isinstance(model.proposals, RegionProposals) else stages
+    return [*cast("Sequence[nn.Module]", model.stages), cast("nn.Module", model.duplicate_removal)]
 
 
 def _report(name: str, rows: Sequence[Cost], device: torch.device, setting: dict[str, int]) -> dict[str, Any]:
@@ -195,10 +194,11 @@ def _report(name: str, rows: Sequence[Cost], device: torch.device, setting: dict
         "milliseconds": percent(full.milliseconds - base.milliseconds, base.milliseconds),
         "peak_bytes": percent(full.work.peak_bytes - base.work.peak_bytes, base.work.peak_bytes),
     }
-    if full.later_milliseconds > 0:
-        added["later_stages"] = percent(full.later_milliseconds, base.milliseconds)
+    if full.region_milliseconds > 0:
+        beyond = full.region_milliseconds - base.region_milliseconds
+        added["region_milliseconds"] = percent(beyond, base.milliseconds)
     if len(rows) == 3:
-        beyond = full.later_milliseconds - rows[1].later_milliseconds
+        beyond = full.region_milliseconds - rows[1].region_milliseconds
         added["beyond_stacked"] = percent(beyond, base.milliseconds)
     shown = "cuda" if device.type == "cuda" else f"cpu, {torch.get_num_threads()} threads"
     table = [{**asdict(row), **asdict(row.work)} for row in rows]

@@ -11,7 +11,7 @@ COLUMNS = (
     ("weights", "M weights", 1e6, 2),
     ("multiply_adds", "G mult-adds", 1e9, 2),
     ("milliseconds", "ms", 1, 1),
-    ("later_milliseconds", "ms in stage 2+", 1, 1),
+    ("region_milliseconds", "ms for regions", 1, 1),
     ("peak_bytes", "peak MB", 1e6, 0),
 )
 
@@ -21,8 +21,8 @@ LABELS = {
     "multiply_adds": "multiply-adds",
     "milliseconds": "time",
     "peak_bytes": "memory",
-    "later_stages": "time in stage 2+",
-    "beyond_stacked": "time in stage 2+ beyond stacked",
+    "region_milliseconds": "time for regions",
+    "beyond_stacked": "time for regions beyond stacked",
 }
 
 
@@ -53,9 +53,10 @@ def cost_command(
     """Print weights, multiply-adds, time and memory of one image, for a recipe and for its base.
 
     The base is the same detector without later stages, context blocks, deformable convolutions and other
-    heads. Where a later stage has the head of a paper there is a third row, "stacked", with the plain head in
-    its place: what the recipe costs beyond it is the paper's own part. Papers call multiply-adds FLOPs.
-    Weights and image are random.
+    heads. "ms for regions" is the part after the proposals: less noisy than the whole, and where a paper
+    about regions adds. Where a later stage has the head of a paper there is a third row, "stacked", with the
+    plain head in its place: what the recipe costs beyond it is the paper's own part. Papers call
+    multiply-adds FLOPs. Weights and image are random.
 
     Example: detector cost --recipe reasoning_rcnn_sample --classes 20
 
