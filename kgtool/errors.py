@@ -6,7 +6,7 @@
     │   └── GraphFormatError  3  a class-graph file that breaks a rule of docs/graph-format.md
     ├── ClassMatchError       4  two class lists that should agree do not
     ├── MissingResourceError  5  an optional package or data file is not installed
-    └── GateError             6  a check asked for with --fail-under was not met
+    └── GateError             6  a check asked for with --fail or --fail-under was not met
 
 Usage errors are click's (exit code 2); Ctrl-C is 130, SIGTERM 143.
 """

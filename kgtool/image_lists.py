@@ -18,6 +18,7 @@ import numpy.typing as npt
 from kgtool.coco import Image
 from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
+from kgtool.files import atomic_path
 from kgtool.ids import position_of
 from kgtool.json_stream import ColumnStream, Vocabulary
 from kgtool.visual_genome import ImageDecoder
@@ -106,6 +107,16 @@ def read_image_ids(path: Path, *, image_data: Path | None = None) -> ImageList:
     if images.ids_N[0] < 0:
         raise InputError(f"{path}: found the image id {images.ids_N[0]}; expected ids of at least 0")
     return images if image_data is None else _joined(images, image_data)
+
+
+def save_image_ids(images: ImageList, path: Path, *, overwrite: bool = False) -> None:
+    """Write a list as text, one id a line, ascending.
+
+    Raises:
+        OutputExistsError: the file is there and `overwrite` is false.
+    """
+    with atomic_path(path, overwrite=overwrite) as part:
+        part.write_text(images.text(), encoding="utf-8")
 
 
 def _of_text(path: Path, text: bytes) -> ImageList:

@@ -54,7 +54,7 @@ def build_from_triples(
     """
     with _shards(source, triples, options) as shards:
         _check_term_key(source, shards, triples)
-        sources = _sources(source, shards)
+        sources = header_sources(source, shards)
         return build_from_shards(
             kind,
             shards,
@@ -157,7 +157,7 @@ def _check_clean(source: str, skipped: Mapping[str, int]) -> None:
             )
 
 
-def _sources(source: Path | str, shards: Shards) -> Sequence[Mapping[str, Any]]:
+def header_sources(source: Path | str, shards: Shards) -> Sequence[Mapping[str, Any]]:
     """For the header: the file that was read, or the shards and what those were made from."""
     if not is_parquet_place(source):
         return shards.sources

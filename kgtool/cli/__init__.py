@@ -33,6 +33,7 @@ COMMANDS = {
     "preview": ("kgtool.cli.preview", "preview", "Images of a COCO file with their boxes, as one picture."),
     "map": ("kgtool.cli.map", "map_", "Class names to WordNet synsets and to Visual Genome's."),
     "project": ("kgtool.cli.project", "project", "A graph onto another class list, as COCO's."),
+    "leak": ("kgtool.cli.leak", "leak", "Validation images behind a graph."),
     "fetch": ("kgtool.cli.fetch", "fetch", "Data sets from where they are published."),
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
