@@ -5,7 +5,7 @@ the anchors themselves, the best by a random score. Few detections are above the
 duplicates costs next to nothing here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any, cast
@@ -20,6 +20,7 @@ from detector.device import pick_device
 from detector.interfaces import SharedHeadConfig, TwoLinearConfig
 from detector.measuring import Stopwatch, Work, measure_times, measure_work
 from detector.nms import GreedyNMSConfig
+from detector.overrides import override
 from detector.proposals import RegionProposals
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
@@ -49,6 +50,7 @@ def cost_of_recipe(
     recipe: str,
     *,
     base: str | None = None,
+    settings: Mapping[str, Any] | None = None,
     num_classes: int = 80,
     size: int | None = None,
     device: str = "auto",
@@ -59,6 +61,7 @@ def cost_of_recipe(
     Args:
         recipe: name of the recipe.
         base: name of the recipe to compare with; None: the same one without what its paper adds.
+        settings: values of the recipe by dotted key, as `--set` of the training; the base is made from these.
         num_classes: C.
         size: side of the square image in px; None: the recipe's short side.
         device: "auto", "cpu" or "cuda".
@@ -68,10 +71,10 @@ def cost_of_recipe(
         the setting, a row for each model, and "added": what the recipe adds to its base, in percent.
 
     Raises:
-        ConfigError: a recipe that is not known.
+        ConfigError: a recipe or a setting that is not known.
         MissingResourceError: no such device.
     """
-    config = load_recipe(recipe)
+    config = override(load_recipe(recipe), settings or {})
     models = {"base": base_of(config.model) if base is None else load_recipe(base).model}
     stacked = stacked_of(config.model)
     if stacked is not None:

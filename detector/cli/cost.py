@@ -31,6 +31,13 @@ LABELS = {
 @click.option("--backbone", help="Instead of a recipe, a backbone as ImageNet classifier.")
 @click.option("--base", help="Recipe to compare with; without it, the recipe without what its paper adds.")
 @click.option(
+    "--set",
+    "assignments",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="A setting of the recipe; may be repeated.",
+)
+@click.option(
     "--classes", type=click.IntRange(min=1), default=80, show_default=True, help="Classes of the recipe."
 )
 @click.option(
@@ -48,7 +55,13 @@ LABELS = {
 )
 @click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
 def cost_command(
-    recipe: str | None, backbone: str | None, base: str | None, classes: int, as_json: bool, **options: Any
+    recipe: str | None,
+    backbone: str | None,
+    base: str | None,
+    assignments: tuple[str, ...],
+    classes: int,
+    as_json: bool,
+    **options: Any,
 ) -> None:
     """Print weights, multiply-adds, time and memory of one image, for a recipe and for its base.
 
@@ -63,13 +76,17 @@ def cost_command(
     Example: detector cost --backbone glore_resnext50
     """
     from detector.cost import cost_of_backbone, cost_of_recipe
+    from detector.overrides import parse_assignments
 
+    settings = parse_assignments(assignments)
     if (recipe is None) == (backbone is None):
         raise click.UsageError("give --recipe or --backbone, one of them")
+    if backbone is not None and (base is not None or settings):
+        raise click.UsageError("--base and --set are for recipes; a backbone has neither")
     if backbone is not None:
         result = cost_of_backbone(backbone, **options)
     else:
-        result = cost_of_recipe(str(recipe), base=base, num_classes=classes, **options)
+        result = cost_of_recipe(str(recipe), base=base, settings=settings, num_classes=classes, **options)
     if as_json:
         echo_json(result)
         return

@@ -165,6 +165,15 @@ def test_another_recipe_can_be_the_base() -> None:
     assert "region_milliseconds" in result["added_percent"]
 
 
+def test_settings_of_a_recipe_hold_for_its_base_too() -> None:
+    few = {"model.proposals.post_nms_test": 7}
+    result = cost_of_recipe("stacked_plain_sample", settings=few, num_classes=3, repeats=1, device="cpu")
+    assert result["regions"] == 7
+    all_regions = cost_of_recipe("stacked_plain_sample", num_classes=3, repeats=1, device="cpu")
+    for row, other in zip(result["models"], all_regions["models"], strict=True):
+        assert row["multiply_adds"] < other["multiply_adds"]
+
+
 def test_the_command_prints_a_table_or_one_document(capsys: pytest.CaptureFixture[str]) -> None:
     options = ("--repeats", 1, "--device", "cpu")
     assert call("cost", "--recipe", "reasoning_rcnn_sample", "--classes", 5, *options) == 0
@@ -181,5 +190,9 @@ def test_the_command_prints_a_table_or_one_document(capsys: pytest.CaptureFixtur
 def test_what_cannot_be_measured_is_one_clear_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("cost") == 2
     assert "give --recipe or --backbone, one of them" in capsys.readouterr().err
+    assert call("cost", "--backbone", "tiny", "--set", "x=1") == 2
+    assert "--base and --set are for recipes" in capsys.readouterr().err
+    assert call("cost", "--recipe", "cascade_sample", "--set", "model.min_sise=1") == 2
+    assert "did you mean model.min_size" in capsys.readouterr().err
     assert call("cost", "--recipe", "cascade_samples") == 2
     assert "did you mean cascade_sample" in capsys.readouterr().err
