@@ -84,10 +84,12 @@ def near_names(name: str, names: Sequence[str], most: int = 3) -> list[str]:
     """
     name_by_folded: dict[str, str] = {}
     for known in names:
-        name_by_folded.setdefault(_folded(known), known)
-    wanted = _folded(name).split(".")[0]
-    same = [known for known in names if _folded(known).split(".")[0] == wanted]
-    similar = [name_by_folded[folded] for folded in get_close_matches(_folded(name), name_by_folded, n=most)]
+        name_by_folded.setdefault(folded_name(known), known)
+    wanted = folded_name(name).split(".")[0]
+    same = [known for known in names if folded_name(known).split(".")[0] == wanted]
+    similar = [
+        name_by_folded[folded] for folded in get_close_matches(folded_name(name), name_by_folded, n=most)
+    ]
     return list(dict.fromkeys(same + similar))[:most]
 
 
@@ -276,7 +278,7 @@ def resolve_names(table: ClassTable, count_by_synset: Mapping[str, int]) -> tupl
                 absent.append(synset if name == synset else f"{name} ({synset})")
             synsets.append(synset)
             continue
-        same_lemma = by_lemma.get(_folded(name), [])
+        same_lemma = by_lemma.get(folded_name(name), [])
         found = next((candidate for candidate in same_lemma if candidate not in taken), "")
         if found:
             taken.add(found)
@@ -321,5 +323,6 @@ def check_some_known(table: ClassTable, seen: Iterable[str], place: str) -> None
     )
 
 
-def _folded(name: str) -> str:
+def folded_name(name: str) -> str:
+    """A name as lemmas are written: lower case, blanks and hyphens as one underscore."""
     return re.sub(r"[\s_-]+", "_", name.strip()).casefold()

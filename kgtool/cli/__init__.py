@@ -37,6 +37,7 @@ COMMANDS = {
     "fetch": ("kgtool.cli.fetch", "fetch", "Data sets from where they are published."),
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
+    "report": ("kgtool.cli.report", "report", "What is wrong with a graph; a gate for builds."),
     "controls": ("kgtool.cli.controls", "controls", "Control graphs for experiments."),
     "doctor": ("kgtool.cli.doctor", "doctor", "What is installed and in use, and how to get the rest."),
     "sample": ("kgtool.cli.sample", "sample", "Write a sample world: images, annotations, relations."),
