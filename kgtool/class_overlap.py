@@ -21,7 +21,7 @@ _TOO_FAR = "compound head"
 
 @dataclass(frozen=True, eq=False)
 class Overlap:
-    """What two class lists have in common.
+    """What a data set and a class list have in common.
 
     Attributes:
         dataset: the categories in common, with their ids and names and the synsets of the target; boxes of
@@ -76,6 +76,15 @@ def overlap_with(
             merged[owner.name] = [category.name for _, category in group[1:]]
     kept, left_out = _relabelled(dataset, category_by_old)
     return Overlap(kept, merged, left_out)
+
+
+def without_background(dataset: Dataset) -> Overlap:
+    """Leave out categories that mean background: ADE20K's full list has one, and no graph has."""
+    kept, left_out = _relabelled(
+        dataset,
+        {category.id: category for category in dataset.categories if not is_background(category.name)},
+    )
+    return Overlap(kept, {}, left_out)
 
 
 def _rows(

@@ -37,7 +37,7 @@ from kgtool.ade20k.names import (
 )
 from kgtool.ade20k.published_sets import published_sets
 from kgtool.class_names import read_class_names
-from kgtool.class_overlap import overlap_with
+from kgtool.class_overlap import overlap_with, without_background
 from kgtool.coco import Annotations, Dataset, Image, load_dataset, save_dataset
 from kgtool.dataset_folders import Account, write_split
 from kgtool.errors import InputError
@@ -353,12 +353,13 @@ def split_ade(
         dataset = load_dataset(instances, with_extra=True)
         report: dict[str, Any] = {"dataset": "ade20k", "images": {"read": len(dataset.images)}}
         if overlap:
-            common = overlap_with(
-                dataset, load_target(overlap), load_nouns(wordnet), known=read_class_names("ade")
-            )
-            dataset = common.dataset
-            report["boxes"] = {"skipped": common.left_out}
+            target, known = load_target(overlap), read_class_names("ade")
+            common = overlap_with(dataset, target, load_nouns(wordnet), known=known)
             report["merged"] = common.merged
+        else:
+            common = without_background(dataset)
+        dataset = common.dataset
+        report["boxes"] = {"skipped": common.left_out}
         report["num_classes"] = len(dataset.categories)
         by_lists = choice.train_list is not None or choice.test_list is not None
         published = None

@@ -67,7 +67,10 @@ def split_coco(
         doubts = _doubts(dataset)
         if strict and doubts:
             what, number = next(iter(doubts.items()))
-            raise InputError(f"{instances[0]}: found {number} boxes {what}; leave out --strict to keep them")
+            raise InputError(
+                f"{' and '.join(map(str, instances))}: found {number} boxes {what}; correct them, or give no "
+                "--strict; kgtool validate lists them"
+            )
         if wanted is not None:
             dataset = keep_classes(dataset, wanted)
         dataset = replace(dataset, categories=_with_synsets(dataset.categories))

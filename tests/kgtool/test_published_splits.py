@@ -15,6 +15,7 @@ from kgtool.class_overlap import overlap_with
 from kgtool.coco import load_dataset
 from kgtool.datasets.ade import boxes_of_ade, split_ade
 from kgtool.datasets.coco import split_coco
+from kgtool.datasets.visual_genome import convert_visual_genome, split_visual_genome
 from kgtool.errors import ClassMatchError, InputError
 from kgtool.splits import ImageChoice
 from kgtool.targets import Target
@@ -300,7 +301,85 @@ def test_background_is_in_no_overlap(tmp_path: Path) -> None:
     assert found.left_out == {"background, which is no object": 2}
 
 
+def test_a_set_without_overlap_has_no_background_either(ade: Path, tmp_path: Path) -> None:
+    document = json.loads(ade.read_text())
+    document["categories"][0]["name"] = "background"
+    gone = [
+        row["id"] for row in document["annotations"] if row["category_id"] == document["categories"][0]["id"]
+    ]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    report = split_ade(tmp_path / "a.json", tmp_path / "out")
+    assert report["boxes"]["skipped"] == {"background, which is no object": len(gone)}
+    assert gone
+    train = load(tmp_path / "out", "train")
+    assert [row["id"] for row in train["categories"]] == [row["id"] for row in document["categories"][1:]]
+
+
 def test_a_known_synset_decides(tmp_path: Path) -> None:
     known = [ClassName("mouse", synset="mouse.n.04", known_by="curated", vg_synsets=("mouse.n.04",))]
     found = overlap(tmp_path, ["mouse"], "mouse.n.01", "mouse.n.04", known=known)
     assert found.dataset.categories[0].synset == "mouse.n.04"
+
+
+# Visual Genome, all in one file
+
+
+def write_vg(folder: Path) -> tuple[Path, Path]:
+    synsets = [["dog.n.01"], ["cat.n.01"], ["dog.n.01"], [], ["dog.n.01", "cat.n.01"], ["mouse.n.01"]]
+    objects = [
+        {
+            "image_id": image,
+            "objects": [
+                {"object_id": 100 * image + at, "synsets": found, "x": at, "y": 1, "w": 9, "h": 9}
+                for at, found in enumerate(synsets)
+            ],
+        }
+        for image in (2, 1)
+    ]
+    images = [
+        {"image_id": n, "width": 50, "height": 40, "url": f"https://x/VG_100K/{n}.jpg"} for n in (3, 1, 2)
+    ]
+    (folder / "objects.json").write_text(json.dumps(objects))
+    (folder / "image_data.json").write_text(json.dumps(images))
+    return folder / "objects.json", folder / "image_data.json"
+
+
+def test_visual_genome_in_one_file_has_all_images_and_the_boxes_of_both_sets(tmp_path: Path) -> None:
+    files = write_vg(tmp_path)
+    report = convert_visual_genome(*files, tmp_path / "out")
+    made = load(tmp_path / "out", "instances")
+    assert [image["id"] for image in made["images"]] == [1, 2, 3]
+    assert [row["name"] for row in made["categories"]] == ["dog.n.01", "cat.n.01", "mouse.n.01"]
+    assert report["images"] == {"written": 3, "without a box": 1}
+    assert report["objects"]["skipped"] == {"object without a synset": 2, "object with several synsets": 2}
+    convert_visual_genome(*files, tmp_path / "some", classes=2)
+    split_visual_genome(*files, tmp_path / "sets", classes=2)
+    both = [row for name in ("train", "test") for row in load(tmp_path / "sets", name)["annotations"]]
+    assert sorted(both, key=lambda row: row["id"]) == load(tmp_path / "some", "instances")["annotations"]
+
+
+def test_convert_vg_writes_a_file_alone_where_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects, images = write_vg(tmp_path)
+    out = tmp_path / "vg.json"
+    assert run("convert", "vg", objects, "--image-data", images, "--out", out, "--classes", 1) == 0
+    assert capsys.readouterr().out.startswith(f"{out}: 4 boxes of 1 classes in 3 images\nleft out: 2 objects")
+    assert len(json.loads(out.read_text())["annotations"]) == 4
+    assert run("convert", "vg", objects, "--image-data", images, "--out", out) == 1
+    (tmp_path / "list.txt").write_text("dog.n.01\ncat.n.01\ndog.n.01\n")
+    assert (
+        run(
+            "convert",
+            "vg",
+            objects,
+            "--image-data",
+            images,
+            "--out",
+            tmp_path / "x",
+            "--classes",
+            tmp_path / "list.txt",
+        )
+        == 3
+    )
+    assert "list.txt: class list, class 3: found name 'dog.n.01' again" in capsys.readouterr().err

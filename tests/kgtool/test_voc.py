@@ -4,6 +4,8 @@ import csv
 import json
 import time
 import tracemalloc
+from contextlib import redirect_stdout
+from io import StringIO
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -12,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from voc_examples import SIZE, Thing, image_xml, thing, thing_xml, write_devkit, write_image, write_list
 
 from kgtool.cli import group, main
@@ -102,6 +106,23 @@ def test_what_an_object_says_besides_is_kept(tmp_path: Path) -> None:
         ("part cannot be read", "1", "hand, xmin nothing, ymin 6, xmax 9, ymax 10")
     ]
     assert report["tags_left_out"] == {"score": 1}
+
+
+def test_cocos_evaluation_neither_asks_for_difficult_objects_nor_punishes_them(tmp_path: Path) -> None:
+    things = [thing("dog", 1, 1, 10, 10), thing("dog", 31, 21, 50, 40, difficult=1)]
+    one_image(tmp_path, *things)
+    with redirect_stdout(StringIO()):
+        truth = COCO(str(tmp_path / "out/instances.json"))
+        for boxes in ([[0, 0, 10, 10]], [[0, 0, 10, 10], [30, 20, 20, 20]]):
+            rows = [
+                {"image_id": 1, "category_id": 12, "bbox": box, "score": number / 2}
+                for number, box in enumerate(reversed(boxes), start=1)
+            ]
+            evaluation = COCOeval(truth, truth.loadRes(rows), "bbox")
+            evaluation.evaluate()
+            evaluation.accumulate()
+            evaluation.summarize()
+            assert evaluation.stats[0] == pytest.approx(1)
 
 
 # Names and ids
