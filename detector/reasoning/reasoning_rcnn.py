@@ -259,7 +259,7 @@ def _standardise(evolved_GKD: Tensor) -> Tensor:
 
 
 def _nearest(map_BCHW: Tensor, size: torch.Size) -> Tensor:
-    """Bring a map to a size (height, width) by the nearest cell at or before it, as torch's "nearest" does."""
+    """Bring a map to a size (height, width): each cell takes the one at or before its place."""
     rows, columns = (
         torch.arange(side, device=map_BCHW.device) * before // side
         for before, side in zip(map_BCHW.shape[-2:], size, strict=True)
