@@ -107,9 +107,9 @@ def _entries(archive: Path, limits: Limits) -> "Iterator[list[_Entry]]":
                 _check_sizes(entries, archive, limits)
                 yield entries
         else:
-            raise InputError(f"{archive.name}: found neither zip nor tar; fetch it again")
+            raise InputError(f"{archive.name}: found neither zip nor tar; remove it and fetch it again")
     except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
-        raise InputError(f"{archive.name}: cannot be read ({error}); fetch it again") from None
+        raise InputError(f"{archive.name}: cannot be read ({error}); remove it and fetch it again") from None
 
 
 def _head(path: Path) -> bytes:
@@ -208,7 +208,7 @@ def _write(entry: _Entry, staging: Path, name: str) -> int:
     if size != entry.size:
         raise InputError(
             f"{name}, {'/'.join(entry.parts)}: found another number of bytes than the {entry.size} it says; "
-            "fetch it again"
+            "remove it and fetch it again"
         )
     return size
 

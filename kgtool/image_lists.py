@@ -19,7 +19,6 @@ from kgtool.coco import Image
 from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.files import atomic_path
-from kgtool.ids import position_of
 from kgtool.json_stream import ColumnStream, Vocabulary
 from kgtool.visual_genome import ImageDecoder
 
@@ -52,7 +51,10 @@ class ImageList:
 
     def contains(self, image_N: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which of some image ids are in the list; an unknown image, -1, is not."""
-        found: npt.NDArray[np.bool_] = position_of(self.ids_N, image_N) >= 0
+        if not len(self):
+            return np.zeros(len(image_N), dtype=bool)
+        place = np.minimum(np.searchsorted(self.ids_N, image_N), len(self) - 1)
+        found: npt.NDArray[np.bool_] = self.ids_N[place] == image_N
         return found
 
     def text(self) -> str:
