@@ -144,6 +144,14 @@ def test_a_bomb_that_lies_about_its_size_stops_there(tmp_path: Path, out: Path) 
     assert list(out.iterdir()) == []
 
 
+def test_a_file_shorter_than_it_says_is_refused(tmp_path: Path, out: Path) -> None:
+    archive = make_zip(tmp_path / "x", {"a": b"1" * 1000})
+    archive.write_bytes(archive.read_bytes().replace(struct.pack("<L", 1000), struct.pack("<L", 2000)))
+    with pytest.raises(InputError, match="x, a: found another number of bytes than the 2000 it says"):
+        extract(archive, out)
+    assert list(out.iterdir()) == []
+
+
 def test_a_sparse_tar_is_refused(tmp_path: Path, out: Path) -> None:
     archive = make_tar(tmp_path / "x", {"huge": b""}, type=tarfile.GNUTYPE_SPARSE)
     with pytest.raises(InputError, match="sparse file"):

@@ -180,6 +180,19 @@ def test_graphs_of_triples_are_known_by_the_json_too(tmp_path: Path) -> None:
     assert find_graph_leaks(both, images(1, 2, 5), excluded=[images(1, 2), images(5)]).leaked_ids == ()
 
 
+def test_an_image_left_out_of_one_of_two_files_is_not_left_out(tmp_path: Path) -> None:
+    (tmp_path / "both").mkdir()
+    for name, seed, options in (("a", 3, without(4)), ("b", 4, ReadOptions())):
+        write_triples(
+            write(tmp_path / f"{name}.json", records("relation", seed)), tmp_path / name, options=options
+        )
+        (tmp_path / name / "part-00000.parquet").rename(tmp_path / "both" / f"{name}.parquet")
+    graph = build("relation", tmp_path / "both").graph
+    leaks = find_graph_leaks(graph, images(4), sources=[tmp_path / "both"], excluded=[images(4)])
+    assert leaks.leaked_ids == (4,)
+    assert leaks.leaked_annotations == slow_counts(records("relation", 4))[4] > 0
+
+
 def test_every_source_of_a_merged_graph_is_asked_for(tmp_path: Path) -> None:
     found = records("relation", 3)
     paths = [write(tmp_path / "a.json", found[:15]), write(tmp_path / "b.json", found[15:])]
