@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from detector.errors import ClassMatchError, InputError
+from detector.segmentation import RunLengths, encode_masks, to_run_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,7 +25,8 @@ class Annotations:
     """One split of a data set: I images, C classes, N boxes, as columns that worker processes can share.
 
     The boxes of image i are the rows `offsets[i]:offsets[i + 1]`. Every box of the file is here, for
-    evaluation; `usable_N` marks those to train on (no crowd, and not empty once clipped to the image).
+    evaluation; `usable_N` marks those to train on (no crowd, and not empty once clipped to the image;
+    where masks are read, with a mask).
     """
 
     path: Path  #: the JSON file
@@ -41,6 +43,9 @@ class Annotations:
     area_N: np.ndarray  #: (N,) float64, px2; of the mask where the file says so
     crowd_N: np.ndarray  #: (N,) bool
     usable_N: np.ndarray  #: (N,) bool
+    segmentation_N: np.ndarray | None = (
+        None  #: (N,) objects: JSON text of each mask; None: read without masks
+    )
 
     @property
     def num_images(self) -> int:
@@ -55,6 +60,13 @@ class Annotations:
     def image_path(self, image: int) -> Path:
         """Where the image at a position lies."""
         return self.image_folder / str(self.file_names[image])
+
+    def run_lengths(self, row: int, image: int) -> RunLengths:
+        """The mask of a box, of an image at a position; empty where the file has no whole polygon for it."""
+        assert self.segmentation_N is not None
+        height, width = (int(side) for side in self.sizes_I2[image])
+        runs = to_run_lengths(self.segmentation_N[row] or b"[]", height, width)
+        return runs or encode_masks(np.zeros((1, height, width), dtype=np.uint8))[0]
 
     def usable_images(self) -> np.ndarray:
         """Positions of the images with at least one box to train on."""
@@ -74,7 +86,8 @@ class Annotations:
         counts = np.diff(self.offsets)[images]
         rows = [np.arange(self.offsets[image], self.offsets[image + 1]) for image in images]
         index = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
-        per_box = ("boxes_xywh", "class_N", "area_N", "crowd_N", "usable_N")
+        per_box = ["boxes_xywh", "class_N", "area_N", "crowd_N", "usable_N"]
+        per_box += ["segmentation_N"] if self.segmentation_N is not None else []
         return replace(
             self,
             **{name: getattr(self, name)[images] for name in ("image_ids", "file_names", "sizes_I2")},
@@ -143,6 +156,7 @@ class _Annotation(msgspec.Struct, gc=False):
     bbox: tuple[float, float, float, float]
     area: float | None = None
     iscrowd: int | bool = 0
+    segmentation: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class _Category(msgspec.Struct, gc=False):
@@ -157,20 +171,23 @@ class _Document(msgspec.Struct, gc=False):
     categories: list[_Category]
 
 
-def load_annotations(folder: Path, split: str, *, max_images: int | None = None) -> Annotations:
+def load_annotations(
+    folder: Path, split: str, *, max_images: int | None = None, masks: bool = False
+) -> Annotations:
     """Read one split of a data folder.
 
     Args:
         folder: the data folder; see the top of this file for its layouts.
         split: "train", "test", "val" or another name.
         max_images: keep the first so many images that have a box to train on.
+        masks: read the segmentations too.
 
     Raises:
-        InputError: no such split, one without images, a file that is not COCO JSON or contradicts itself, or
-            a missing image.
+        InputError: no such split, one without images, a file that is not COCO JSON or contradicts itself, a
+            missing image or, with `masks`, a segmentation that is missing or is none.
     """
     path = find_annotation_file(folder, split)
-    annotations = _to_columns(path, _decode(path), _find_image_folder(folder, path))
+    annotations = _to_columns(path, _decode(path), _find_image_folder(folder, path), masks)
     if max_images is not None:
         annotations = annotations.select(annotations.usable_images()[:max_images])
     if annotations.num_images == 0:
@@ -229,7 +246,7 @@ def _decode(path: Path) -> _Document:
         ) from error
 
 
-def _to_columns(path: Path, document: _Document, image_folder: Path) -> Annotations:
+def _to_columns(path: Path, document: _Document, image_folder: Path, masks: bool) -> Annotations:
     categories = sorted(document.categories, key=lambda category: category.id)
     images, boxes = document.images, document.annotations
     _check_unique(path, "category id", [category.id for category in categories])
@@ -247,6 +264,10 @@ def _to_columns(path: Path, document: _Document, image_folder: Path) -> Annotati
     areas = [box.bbox[2] * box.bbox[3] if box.area is None else box.area for box in boxes]
     crowd_N = np.array([bool(box.iscrowd) for box in boxes], dtype=bool)[order]
     boxes_xyxy = to_clipped_xyxy(boxes_xywh, sizes_I2[image_N[order]])
+    usable_N = ~crowd_N & (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    segmentation_N = _segmentations(path, boxes, sizes_I2[image_N])[order] if masks else None
+    if segmentation_N is not None:
+        usable_N &= segmentation_N != b""
     return Annotations(
         path=path,
         image_folder=image_folder,
@@ -261,8 +282,26 @@ def _to_columns(path: Path, document: _Document, image_folder: Path) -> Annotati
         class_N=class_N[order],
         area_N=np.array(areas, dtype=np.float64)[order],
         crowd_N=crowd_N,
-        usable_N=~crowd_N & (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1),
+        usable_N=usable_N,
+        segmentation_N=segmentation_N,
     )
+
+
+def _segmentations(path: Path, boxes: Sequence[_Annotation], sizes_N2: np.ndarray) -> np.ndarray:
+    """The JSON text of each mask, (N,) objects; b"" where no polygon has three corners."""
+    texts = np.empty(len(boxes), dtype=object)
+    for record, box in enumerate(boxes):
+        text = bytes(box.segmentation)
+        height, width = (int(side) for side in sizes_N2[record])
+        try:
+            texts[record] = text if to_run_lengths(text, height, width) else b""
+        except ValueError as error:
+            found = "no segmentation" if text == b"null" else f"segmentation: {error}"
+            raise InputError(
+                f"{path}, annotation {record}: {found}; expected polygons or run lengths of the image's size, "
+                "from which a recipe with masks learns"
+            ) from error
+    return texts
 
 
 def _check_unique(path: Path, what: str, values: list[Any]) -> None:

@@ -154,6 +154,23 @@ class StageConfig:
 
 
 @dataclass(frozen=True)
+class MaskConfig:
+    """The mask branch of Mask R-CNN, on the boxes of the last stage (see `mask.py`)."""
+
+    roi_size: int = 14  #: side of the pooled map; the mask's is twice that
+    channels: int = 256
+    convolutions: int = 4
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ConfigError: a value out of its range.
+        """
+        _check_at_least(self, "model.mask", 1, "roi_size channels convolutions")
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """Backbone, proposals and the tuple of region stages: one stage is Faster R-CNN, none is RetinaNet."""
 
@@ -167,6 +184,7 @@ class ModelConfig:
     roi_sampling_ratio: int = 2
     regions_per_image: int = 512
     positive_fraction: float = 0.25
+    mask: MaskConfig | None = None  #: the mask branch of Mask R-CNN; none: boxes only
     class_scores: ClassScores = "last"  #: of several stages, in evaluation
     score_threshold: float = 0.05
     detections_per_image: int = 100

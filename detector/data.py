@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from detector.annotations import Annotations, to_clipped_xyxy
 from detector.errors import DetectorError, InputError
 from detector.knowledge import FOREGROUND
+from detector.segmentation import decode_mask
 
 Target = dict[str, Tensor]
 
@@ -68,6 +69,8 @@ class ImageDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[Tensor, Target] | DetectorError:
         """One image, (3, H, W) uint8, and its target: boxes (G, 4) float32, labels (G,), image (position).
 
+        Where the annotations have masks, the target too: masks (G, H, W) uint8.
+
         An error is returned, not raised: a worker process would turn it into a page of traceback.
         `iter_batches` raises it.
         """
@@ -90,15 +93,28 @@ class ImageDataset(Dataset[Any]):
         boxes = to_clipped_xyxy(
             annotations.boxes_xywh[rows], np.tile(annotations.sizes_I2[image], (len(rows), 1))
         )
+        masks = _masks(annotations, rows, image)
         if np.random.default_rng((self.seed, self.epoch, image)).random() < self.flip:
             pixels = pixels.flip(-1)
             boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
+            masks = {name: mask.flip(-1) for name, mask in masks.items()}
         target = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(annotations.class_N[rows] + FOREGROUND.start),
             "image": torch.tensor(image),
+            **masks,
         }
         return pixels, target
+
+
+def _masks(annotations: Annotations, rows: np.ndarray, image: int) -> Target:
+    """The target's masks, where there are any; none where the annotations were read without."""
+    if annotations.segmentation_N is None:
+        return {}
+    masks = [decode_mask(annotations.run_lengths(int(row), image)) for row in rows]
+    height, width = annotations.sizes_I2[image]
+    stacked = np.stack(masks) if masks else np.zeros((0, height, width), dtype=np.uint8)
+    return {"masks": torch.from_numpy(stacked)}
 
 
 def build_loader(

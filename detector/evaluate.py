@@ -1,4 +1,4 @@
-"""COCO box metrics: detections of a model on a split, and the twelve numbers everybody reports.
+"""COCO metrics of boxes and masks: detections of a model on a split, and the twelve numbers everybody reports.
 
 pycocotools is the reference. hotcoco, where it is installed, gives the same numbers many times faster.
 """
@@ -6,11 +6,11 @@ pycocotools is the reference. hotcoco, where it is installed, gives the same num
 import contextlib
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -22,26 +22,33 @@ from detector.data import ImageDataset, build_loader, iter_batches
 from detector.device import pick_device
 from detector.errors import MissingResourceError
 from detector.knowledge import FOREGROUND
+from detector.segmentation import RunLengths, encode_masks
 
 #: The twelve numbers in the order in which COCOeval gives them.
 METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 
 
+#: A pixel belongs to a mask from this probability on.
+MASK_THRESHOLD = 0.5
+
+
 @dataclass(frozen=True, eq=False)
 class Detections:
-    """Boxes that a model found, N of them, as columns.
+    """Boxes, and masks, that a model found, N of them, as columns.
 
     Attributes:
         image_N: int64 position of the image in its split.
         boxes_xyxy: (N, 4) float32 px of the image as stored.
         class_N: int64, 0..C-1 in the order of the model's classes.
         score_N: float32, 0..1.
+        masks_N: run lengths of each mask; None from a model without masks.
     """
 
     image_N: np.ndarray
     boxes_xyxy: np.ndarray
     class_N: np.ndarray
     score_N: np.ndarray
+    masks_N: list[RunLengths] | None = None
 
     def __len__(self) -> int:
         return len(self.image_N)
@@ -65,7 +72,8 @@ def evaluate_run(
         MissingResourceError: no such device, or the backend is not installed.
     """
     trained = load_run(run, pick_device(device))
-    annotations = load_annotations(data, split, max_images=max_images)
+    masks = trained.config.model.mask is not None
+    annotations = load_annotations(data, split, max_images=max_images, masks=masks)
     annotations = annotations.with_classes(trained.classes.names, owner=f"the run {run}")
     return evaluate(trained.model, annotations, batch_size=batch_size, backend=backend)
 
@@ -73,55 +81,76 @@ def evaluate_run(
 def evaluate(
     model: nn.Module, annotations: Annotations, *, batch_size: int = 4, backend: str = "auto"
 ) -> dict[str, Any]:
-    """Run a model over a split: the name of its file, the number of images, and the twelve metrics."""
+    """Run a model over a split: the name of its file, the number of images, and the twelve metrics.
+
+    Where model and annotations have masks, `mask_metrics` are the twelve with the overlap of masks.
+    """
     detections = detect(model, annotations, batch_size=batch_size)
-    return {
+    result: dict[str, Any] = {
         "data": annotations.path.name,
         "num_images": annotations.num_images,
         "metrics": coco_metrics(annotations, detections, backend=backend),
     }
+    if detections.masks_N is not None and annotations.segmentation_N is not None:
+        result["mask_metrics"] = coco_metrics(annotations, detections, backend=backend, overlap="segm")
+    return result
 
 
 def detect(model: nn.Module, annotations: Annotations, *, batch_size: int = 4) -> Detections:
     """Run a model over every image of a split, on its own device; it is left in the mode it was in."""
     device = next(model.parameters()).device
-    loader = build_loader(ImageDataset(annotations, np.arange(annotations.num_images)), batch_size)
+    dataset = ImageDataset(replace(annotations, segmentation_N=None), np.arange(annotations.num_images))
     training = model.training
     model.eval()
     images: list[int] = []
-    outputs: list[dict[str, Tensor]] = []
+    outputs: list[dict[str, Any]] = []
     with torch.inference_mode():
-        for pixels, targets in iter_batches(loader, device):
-            outputs += [{name: value.cpu() for name, value in output.items()} for output in model(pixels)]
+        for pixels, targets in iter_batches(build_loader(dataset, batch_size), device):
+            outputs += [to_arrays(output) for output in model(pixels)]
             images += [int(target["image"]) for target in targets]
     model.train(training)
     return to_detections(images, outputs)
 
 
-def to_detections(images: Sequence[int], outputs: Sequence[dict[str, Tensor]]) -> Detections:
-    """Convert what a model returns (boxes, labels, scores for each image) to columns."""
+def to_arrays(output: dict[str, Tensor]) -> dict[str, Any]:
+    """Bring what a model found in one image to the CPU; masks, cut at one half, as run lengths."""
+    arrays = {name: value.cpu().numpy() for name, value in output.items() if name != "masks"}
+    if "masks" in output:
+        arrays["masks"] = encode_masks((output["masks"][:, 0] >= MASK_THRESHOLD).cpu().numpy())
+    return arrays
+
+
+def to_detections(images: Sequence[int], outputs: Sequence[dict[str, Any]]) -> Detections:
+    """Join what `to_arrays` made of each image as columns."""
     counts = [len(output["scores"]) for output in outputs]
 
-    def column(name: str, empty: Tensor) -> np.ndarray:
-        return torch.cat([output[name] for output in outputs] or [empty]).numpy()
+    def column(name: str, empty: np.ndarray) -> np.ndarray:
+        return np.concatenate([output[name] for output in outputs] or [empty])
 
+    with_masks = bool(outputs) and "masks" in outputs[0]
     return Detections(
         image_N=np.repeat(np.array(images, dtype=np.int64), counts),
-        boxes_xyxy=column("boxes", torch.zeros(0, 4)),
-        class_N=column("labels", torch.zeros(0, dtype=torch.int64)) - FOREGROUND.start,
-        score_N=column("scores", torch.zeros(0)),
+        boxes_xyxy=column("boxes", np.zeros((0, 4), dtype=np.float32)),
+        class_N=column("labels", np.zeros(0, dtype=np.int64)) - FOREGROUND.start,
+        score_N=column("scores", np.zeros(0, dtype=np.float32)),
+        masks_N=[runs for output in outputs for runs in output["masks"]] if with_masks else None,
     )
 
 
 def coco_metrics(
-    annotations: Annotations, detections: Detections, *, backend: str = "auto"
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    backend: str = "auto",
+    overlap: Literal["bbox", "segm"] = "bbox",
 ) -> dict[str, float]:
-    """Compute AP, AP50, ..., ARl as COCOeval does (COCO's detection evaluation, box IoU).
+    """Compute AP, AP50, ..., ARl as COCOeval does (COCO's detection evaluation).
 
     Args:
         annotations: the split, every box of the file included; crowd boxes absorb detections.
         detections: what was found, classes in the order of `annotations`.
         backend: "pycocotools", "hotcoco", or "auto": hotcoco where it is installed.
+        overlap: of what the IoU is taken, boxes or masks; both sides must have masks for "segm".
 
     Returns:
         the twelve numbers by the names of `METRICS`, 0..1; -1 where the split has nothing of that size.
@@ -133,10 +162,10 @@ def coco_metrics(
         backend = "hotcoco" if find_spec("hotcoco") else "pycocotools"
     coco_class, eval_class = _import_backend(backend)
     with contextlib.redirect_stdout(io.StringIO()):  # both print their progress
-        truth = _coco_api(coco_class, _ground_truth(annotations))
-        rows_N7 = _result_rows(annotations, detections)
-        found = truth.loadRes(rows_N7) if len(rows_N7) else _coco_api(coco_class, _no_boxes(annotations))
-        evaluation = eval_class(truth, found, "bbox")
+        truth = _coco_api(coco_class, _ground_truth(annotations, masks=overlap == "segm"))
+        rows = (_mask_results if overlap == "segm" else _result_rows)(annotations, detections)
+        found = truth.loadRes(rows) if len(rows) else _coco_api(coco_class, _no_boxes(annotations))
+        evaluation = eval_class(truth, found, overlap)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
@@ -161,8 +190,8 @@ def _coco_api(coco_class: Any, dataset: dict[str, Any]) -> Any:
     return api
 
 
-def _ground_truth(annotations: Annotations) -> dict[str, Any]:
-    """The split as a COCO dictionary, as it was in the file."""
+def _ground_truth(annotations: Annotations, *, masks: bool) -> dict[str, Any]:
+    """The split as a COCO dictionary, as it was in the file; masks as run lengths."""
     image_N = np.repeat(annotations.image_ids, np.diff(annotations.offsets)).tolist()
     category_N = annotations.category_ids[annotations.class_N].tolist()
     columns = zip(
@@ -184,6 +213,10 @@ def _ground_truth(annotations: Annotations) -> dict[str, Any]:
         }
         for row, (image, category, box, area, crowd) in enumerate(columns, start=1)
     ]
+    if masks:
+        image_of_row = np.repeat(np.arange(annotations.num_images), np.diff(annotations.offsets))
+        for row, box in enumerate(boxes):
+            box["segmentation"] = annotations.run_lengths(row, int(image_of_row[row]))
     return {**_no_boxes(annotations), "annotations": boxes}
 
 
@@ -211,3 +244,18 @@ def _result_rows(annotations: Annotations, detections: Detections) -> np.ndarray
             annotations.category_ids[detections.class_N],
         ]
     )
+
+
+def _mask_results(annotations: Annotations, detections: Detections) -> list[dict[str, Any]]:
+    assert detections.masks_N is not None
+    columns = zip(
+        annotations.image_ids[detections.image_N].tolist(),
+        annotations.category_ids[detections.class_N].tolist(),
+        detections.masks_N,
+        detections.score_N.tolist(),
+        strict=True,
+    )
+    return [
+        {"image_id": image, "category_id": category, "segmentation": runs, "score": score}
+        for image, category, runs, score in columns
+    ]

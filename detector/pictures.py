@@ -1,5 +1,6 @@
 """Detections drawn on their image, large enough to read."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -39,6 +40,21 @@ def draw_detections(
         box = _scaled(boxes_xyxy[row], factor, image.size)
         _draw_label(draw, text, box, image.size, _colour(int(colours[row])), taken)
     return image
+
+
+def tint(pixels_HW3: np.ndarray, masks: Sequence[np.ndarray], colours: np.ndarray) -> np.ndarray:
+    """Return the picture with masks over it, half transparent; the first, the best, is on top.
+
+    Args:
+        pixels_HW3: (H, W, 3) uint8 RGB.
+        masks: (H, W) of 0 and 1 each.
+        colours: (N,) numbers that say which masks share a colour, such as their class.
+    """
+    painted = pixels_HW3.copy()
+    for row in reversed(range(len(masks))):
+        inside = masks[row].astype(bool)
+        painted[inside] = (pixels_HW3[inside] // 2) + np.array(_colour(int(colours[row])), np.uint8) // 2
+    return painted
 
 
 def _scaled(box: np.ndarray, factor: int, size: tuple[int, int]) -> Box:

@@ -14,8 +14,9 @@ import torch
 from detector.checkpoint import TrainedRun
 from detector.data import load_image
 from detector.errors import InputError
-from detector.evaluate import Detections, to_detections
+from detector.evaluate import Detections, to_arrays, to_detections
 from detector.files import atomic_path, check_folder_free, save_json
+from detector.segmentation import decode_mask
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 RESULTS_FILE = "detections.json"
@@ -45,7 +46,8 @@ class Predictions:
 
     Attributes:
         results: COCO results: image_id (1.. in the order given), category_id of the training data, bbox
-            (xywh, px) and score; besides, file_name and category_name.
+            (xywh, px) and score, from a model with masks segmentation (run lengths); besides, file_name and
+            category_name.
         pictures: the pictures written.
         unreadable: a line for each image that could not be read.
     """
@@ -130,14 +132,15 @@ def _above(run: TrainedRun, pixels_3HW: torch.Tensor, threshold: float) -> Detec
     with torch.inference_mode():
         (output,) = run.model([pixels_3HW.to(device).float().div(255)])
     keep = output["scores"] >= threshold
-    return to_detections([0], [{name: value[keep].cpu() for name, value in output.items()}])
+    return to_detections([0], [to_arrays({name: value[keep] for name, value in output.items()})])
 
 
 def _coco_results(
     run: TrainedRun, image: ImageFile, number: int, found: Detections
 ) -> Iterator[dict[str, Any]]:
     columns = zip(found.boxes_xyxy.tolist(), found.class_N.tolist(), found.score_N.tolist(), strict=True)
-    for (left, top, right, bottom), class_index, score in columns:
+    for row, ((left, top, right, bottom), class_index, score) in enumerate(columns):
+        mask = {} if found.masks_N is None else {"segmentation": found.masks_N[row]}
         yield {
             "image_id": number,
             "file_name": image.name,
@@ -145,14 +148,17 @@ def _coco_results(
             "category_name": run.classes.names[class_index],
             "bbox": [round(side, 2) for side in (left, top, right - left, bottom - top)],
             "score": round(score, 5),
+            **mask,
         }
 
 
 def _save_picture(run: TrainedRun, pixels_3HW: torch.Tensor, found: Detections, path: Path) -> Path:
-    from detector.pictures import draw_detections
+    from detector.pictures import draw_detections, tint
 
     names = [run.classes.names[class_index] for class_index in found.class_N]
     pixels_HW3 = pixels_3HW.permute(1, 2, 0).numpy()
+    if found.masks_N is not None:
+        pixels_HW3 = tint(pixels_HW3, [decode_mask(runs) for runs in found.masks_N], found.class_N)
     picture = draw_detections(pixels_HW3, found.boxes_xyxy, names, found.score_N, found.class_N)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as part:

@@ -77,7 +77,7 @@ class RegionProposals(RegionProposalNetwork):  # type: ignore[misc]  # torchvisi
             features = {str(level): feature.float() for level, feature in enumerate(maps.maps)}
             boxes, losses = super().forward(batch, features, targets)
         names = {"loss_objectness": "rpn_objectness", "loss_rpn_box_reg": "rpn_box"}
-        regions = to_regions(boxes, batch, maps)
+        regions = to_regions(boxes, image_sizes(batch), maps)
         if targets is not None:
             regions = _with_truth(regions, targets)
         return regions, {names[name]: loss for name, loss in losses.items()}
@@ -104,13 +104,18 @@ def build_anchors(
     return AnchorGenerator(sizes, (aspect_ratios,) * num_maps)
 
 
-def to_regions(boxes: Sequence[Tensor], batch: ImageList, maps: FeatureMaps) -> Regions:
+def image_sizes(batch: ImageList) -> Tensor:
+    """Height and width of each image without padding, (B, 2) int64."""
+    return torch.tensor(batch.image_sizes, device=batch.tensors.device)
+
+
+def to_regions(boxes: Sequence[Tensor], sizes_B2: Tensor, maps: FeatureMaps) -> Regions:
     """Join the boxes (N, 4) of each image to regions of the batch; they carry no gradient."""
     counts = torch.tensor([len(boxes_N4) for boxes_N4 in boxes])
     return Regions(
         boxes_R4=torch.cat(list(boxes)).detach(),
         image_R=torch.repeat_interleave(torch.arange(len(boxes)), counts).to(boxes[0].device),
-        sizes_B2=torch.tensor(batch.image_sizes, device=boxes[0].device),
+        sizes_B2=sizes_B2,
         context=maps,
     )
 

@@ -17,6 +17,7 @@ from detector.config import ModelConfig, ProposalConfig
 from detector.ensemble import combine_logits
 from detector.errors import ConfigError
 from detector.interfaces import BoxHead, DuplicateRemoval, HeadInputs, Regions, RemovalInputs, TwoLinear
+from detector.mask import MaskBranch
 from detector.proposals import Proposer, RegionProposals, Target
 from detector.retinanet import DenseProposals
 from detector.stage import RegionPool, Stage, StageOutput
@@ -29,8 +30,8 @@ class RCNN(nn.Module):
     """Backbone, proposals and the region stages.
 
     Training: `model(images, targets)` returns losses by name. Evaluation: `model(images)` returns one dict
-    an image with boxes (xyxy px of the image as given), labels (1..C) and scores, best first. This is
-    torchvision's contract.
+    an image with boxes (xyxy px of the image as given), labels (1..C) and scores, best first, and with a
+    mask branch masks (N, 1, H, W), probabilities. This is torchvision's contract.
 
     Args:
         config: thresholds and numbers of regions.
@@ -38,6 +39,7 @@ class RCNN(nn.Module):
         proposals: where to look; RetinaNet's also say what is there.
         stages: one after the other on the same regions, each on the boxes that the one before has refined.
         duplicate_removal: what stays of several boxes on one object, after the last stage.
+        mask: gives every detection a mask; None: boxes only.
     """
 
     def __init__(
@@ -47,6 +49,7 @@ class RCNN(nn.Module):
         proposals: Proposer,
         stages: Sequence[Stage],
         duplicate_removal: DuplicateRemoval,
+        mask: MaskBranch | None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -57,6 +60,7 @@ class RCNN(nn.Module):
         self.proposals = proposals
         self.stages = cast("Sequence[Stage]", nn.ModuleList(stages))
         self.duplicate_removal = duplicate_removal
+        self.mask = mask
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -70,7 +74,8 @@ class RCNN(nn.Module):
 
         Args:
             images: (3, H, W) in 0..1, of any sizes.
-            targets: in training, a dict an image with boxes (G, 4) and labels (G,), 1..C; G may be 0.
+            targets: in training, a dict an image with boxes (G, 4) and labels (G,), 1..C; G may be 0. A mask
+                branch needs masks (G, H, W) too, uint8.
         """
         if self.training:
             assert targets is not None
@@ -94,9 +99,11 @@ class RCNN(nn.Module):
             regions = stage.assign(regions, targets)
             if number == 1:
                 regions = self._sample(regions)
-            output = stage(regions)
+            assigned, output = regions, stage(regions)
             losses |= {f"stage{number}_{name}": loss for name, loss in stage.losses(regions, output).items()}
             regions = stage.refine(regions, output)
+        if self.mask:
+            losses |= self.mask.losses(assigned, targets)
         _, removal_losses = self._remove_duplicates(regions, output, targets)
         return losses | {f"duplicates_{name}": loss for name, loss in removal_losses.items()}
 
@@ -114,6 +121,8 @@ class RCNN(nn.Module):
             logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
             regions = replace(regions, logits_RK=logits_RK)
         detections, _ = self._remove_duplicates(regions, outputs[-1] if outputs else None, None)
+        if self.mask:
+            detections = self.mask.predict(detections, regions.sizes_B2, maps)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(
             detections, batch.image_sizes, sizes
@@ -186,7 +195,18 @@ def build_model(config: ModelConfig, num_classes: int, graphs: Tensor | None) ->
             config.detections_per_image,
         )
     )
-    return RCNN(config, backbone, proposals, stages, removal)
+    mask = _build_mask(config, backbone, num_classes) if config.mask else None
+    return RCNN(config, backbone, proposals, stages, removal, mask)
+
+
+def _build_mask(config: ModelConfig, backbone: Backbone, num_classes: int) -> MaskBranch:
+    assert config.mask is not None
+    if not config.stages:
+        raise ConfigError(
+            "model.mask: found a mask branch without region stages; expected one or more stages"
+        )
+    pool = RegionPool(backbone.strides, config.mask.roi_size, config.roi_sampling_ratio)
+    return MaskBranch(config.mask, backbone.out_channels, num_classes, pool)
 
 
 def _build_proposals(

@@ -39,7 +39,7 @@ from detector.boxes import clip_boxes, decode_boxes
 from detector.config import RetinaNetConfig
 from detector.interfaces import BoxHead, FeatureMaps, Regions
 from detector.knowledge import FOREGROUND
-from detector.proposals import Target, build_anchors, to_regions
+from detector.proposals import Target, build_anchors, image_sizes, to_regions
 
 
 class DenseProposals(nn.Module):
@@ -91,13 +91,13 @@ class DenseProposals(nn.Module):
         for image, anchors_N4 in enumerate(anchors):
             logits_NC, deltas_N4 = outputs["cls_logits"][image], outputs["bbox_regression"][image]
             truth_G4 = targets[image]["boxes"] if targets is not None else None
-            size = torch.tensor([batch.image_sizes[image]], device=anchors_N4.device)
-            boxes_N4 = clip_boxes(decode_boxes(deltas_N4.detach(), anchors_N4, (1, 1, 1, 1)), size)
+            size_12 = image_sizes(batch)[image : image + 1]
+            boxes_N4 = clip_boxes(decode_boxes(deltas_N4.detach(), anchors_N4, (1, 1, 1, 1)), size_12)
             rows = self._choose(boxes_N4, logits_NC.detach().max(dim=1).values, levels, truth_G4)
             boxes.append(boxes_N4[rows])
             logits.append(logits_NC[rows])
         losses = {} if targets is None else self._losses(outputs, anchors, targets)
-        regions = to_regions(boxes, batch, maps)
+        regions = to_regions(boxes, image_sizes(batch), maps)
         return replace(
             regions, logits_RK=nn.functional.pad(torch.cat(logits), (1, 0)), weight_KD1=self.class_weights()
         ), losses

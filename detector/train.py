@@ -86,8 +86,9 @@ def train(
     check_graph_wanted(config, graphs)
     check_run_folder_free(out, overwrite=overwrite)
     target_device = pick_device(device)
-    annotations = load_annotations(data, split, max_images=max_images)
-    evaluated = load_annotations(data, eval_split, max_images=max_images)
+    masks = config.model.mask is not None
+    annotations = load_annotations(data, split, max_images=max_images, masks=masks)
+    evaluated = load_annotations(data, eval_split, max_images=max_images, masks=masks)
     evaluated = evaluated.with_classes(annotations.class_names, owner=str(annotations.path))
     if len(annotations.usable_images()) == 0:
         raise InputError(f"{annotations.path}: no image with a box to train on; expected one or more")

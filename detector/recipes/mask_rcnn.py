@@ -1,0 +1,83 @@
+"""Recipes of Mask R-CNN, plain and with Reasoning-RCNN's stage. The data needs a segmentation for every box."""
+
+from dataclasses import replace
+
+from detector.config import Config, MaskConfig
+from detector.reasoning.reasoning_rcnn import ReasoningConfig
+from detector.recipes.faster_rcnn import faster_rcnn_r101_fpn
+from detector.recipes.reasoning_rcnn import reasoning_rcnn_r101_fpn
+from detector.recipes.sizes import full_size, plain_stage, small_size, two_stages
+
+
+def mask_rcnn_r50_fpn_coco() -> Config:
+    """Mask R-CNN, ResNet-50-FPN from ImageNet, 800 px, 12 epochs.
+
+    Command: detector train --data COCO --eval-split val --recipe mask_rcnn_r50_fpn_coco --out runs/mask_r50
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: COCO val2017 about 38 box AP and 34.5 mask AP, as other implementations of this schedule report.
+    Table: none of the seed papers, whose backbones are others.
+    """
+    return _with_masks("mask_rcnn_r50_fpn_coco", full_size("", "resnet50", stages=plain_stage(1024)))
+
+
+def mask_rcnn_r101_fpn_coco() -> Config:
+    """Mask R-CNN, ResNet-101-FPN from ImageNet, 800 px, 12 epochs: the baseline of the next.
+
+    Command: detector train --data COCO --eval-split val --recipe mask_rcnn_r101_fpn_coco --out runs/mask_r101
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: 39.4 box AP (the paper's number).
+    Table: 2 of the Reasoning-RCNN paper, "Mask-RCNN w FPN".
+    """
+    return _with_masks("mask_rcnn_r101_fpn_coco", faster_rcnn_r101_fpn())
+
+
+def reasoning_mask_rcnn_r101_fpn_coco() -> Config:
+    """Reasoning-RCNN as printed with a mask branch, ResNet-101-FPN, 800 px: 16 epochs after the baseline's.
+
+    Command: detector train --data COCO --eval-split val --graph relation.npz --init runs/mask_r101
+        --recipe reasoning_mask_rcnn_r101_fpn_coco --out runs/reasoning_mask_r101
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: 43.2 box AP (the paper's number); of masks it gives none.
+    Table: 2 of the paper, Reasoning-RCNN with Mask R-CNN. Masks are pooled from the plain feature maps, on the
+        boxes of the reasoning stage; the paper does not say where its masks come from.
+    """
+    return _with_masks("reasoning_mask_rcnn_r101_fpn_coco", reasoning_rcnn_r101_fpn())
+
+
+def mask_rcnn_r18_small() -> Config:
+    """Mask R-CNN, ResNet-18-FPN from scratch, 224 px: to see a data set overfit on a CPU.
+
+    Command: detector train --data DATA --recipe mask_rcnn_r18_small --max-images 6 --out runs/overfit_mask
+    Machine: one CPU core, about six minutes.
+    Expected: see docs/log.md.
+    Table: none.
+    """
+    return _with_masks("mask_rcnn_r18_small", small_size("", plain_stage(256)), MaskConfig(channels=64))
+
+
+def reasoning_mask_rcnn_r18_small() -> Config:
+    """Reasoning-RCNN, working form, with a mask branch, ResNet-18-FPN from scratch, 224 px.
+
+    Command: detector train --data DATA --graph relation.npz --recipe reasoning_mask_rcnn_r18_small
+        --max-images 6 --out runs/overfit_reasoning_mask
+    Machine: one CPU core, about seven minutes.
+    Expected: as mask_rcnn_r18_small.
+    Table: none.
+    """
+    stages = two_stages(256, ReasoningConfig(form="working", width=64, squeeze=64))
+    return _with_masks("reasoning_mask_rcnn_r18_small", small_size("", stages), MaskConfig(channels=64))
+
+
+def _with_masks(name: str, config: Config, mask: MaskConfig | None = None) -> Config:
+    """The same run with a mask branch, by default of the paper's size."""
+    return replace(config, recipe=name, model=replace(config.model, mask=mask or MaskConfig()))
+
+
+#: What `detector.recipes` lists of this file.
+RECIPES = (
+    mask_rcnn_r50_fpn_coco,
+    mask_rcnn_r101_fpn_coco,
+    reasoning_mask_rcnn_r101_fpn_coco,
+    mask_rcnn_r18_small,
+    reasoning_mask_rcnn_r18_small,
+)
