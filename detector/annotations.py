@@ -43,9 +43,7 @@ class Annotations:
     area_N: np.ndarray  #: (N,) float64, px2; of the mask where the file says so
     crowd_N: np.ndarray  #: (N,) bool
     usable_N: np.ndarray  #: (N,) bool
-    segmentation_N: np.ndarray | None = (
-        None  #: (N,) objects: JSON text of each mask; None: read without masks
-    )
+    segmentation_N: np.ndarray | None = None  #: (N,) JSON text of each mask; None: read without
 
     @property
     def num_images(self) -> int:
@@ -298,8 +296,8 @@ def _segmentations(path: Path, boxes: Sequence[_Annotation], sizes_N2: np.ndarra
         except ValueError as error:
             found = "no segmentation" if text == b"null" else f"segmentation: {error}"
             raise InputError(
-                f"{path}, annotation {record}: {found}; expected polygons or run lengths of the image's size, "
-                "from which a recipe with masks learns"
+                f"{path}, annotation {record}: {found}; expected polygons, or run lengths of the image's "
+                "size, for a recipe with masks"
             ) from error
     return texts
 

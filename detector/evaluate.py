@@ -1,4 +1,4 @@
-"""COCO metrics of boxes and masks: detections of a model on a split, and the twelve numbers everybody reports.
+"""COCO metrics of boxes and masks: detections on a split, and the twelve numbers everybody reports.
 
 pycocotools is the reference. hotcoco, where it is installed, gives the same numbers many times faster.
 """
@@ -114,7 +114,7 @@ def detect(model: nn.Module, annotations: Annotations, *, batch_size: int = 4) -
 
 def to_arrays(output: dict[str, Tensor]) -> dict[str, Any]:
     """Bring what a model found in one image to the CPU; masks, cut at one half, as run lengths."""
-    arrays = {name: value.cpu().numpy() for name, value in output.items() if name != "masks"}
+    arrays: dict[str, Any] = {name: value.cpu().numpy() for name, value in output.items() if name != "masks"}
     if "masks" in output:
         arrays["masks"] = encode_masks((output["masks"][:, 0] >= MASK_THRESHOLD).cpu().numpy())
     return arrays

@@ -3,9 +3,10 @@
 Paper: He, Gkioxari, Dollar, Girshick: "Mask R-CNN", ICCV 2017, section 3. Layers, loss and pasting are
 torchvision's: RoIAlign at 14 px, four 3x3 convolutions, a deconvolution and one 28 x 28 map a class.
 
-It stands behind whatever stages there are, reasoning ones included, and pools plain feature maps: what a head
-adds to class and box is not in a mask. In training it learns from the foreground regions of the last stage, each
-on the box that the stage was given; in evaluation it looks at the boxes that remain as detections.
+It stands behind whatever stages there are, reasoning ones included, and pools plain feature maps: what a
+head adds to class and box is not in a mask. In training it learns from the foreground regions of the last
+stage, each on the box that the stage was given; in evaluation it looks at the boxes that are left as
+detections.
 
 Departs from the paper, with torchvision: targets are the masks pooled to 28 px, not cut at one half, and the
 class layer has a map for background too, which nothing reads.
@@ -61,12 +62,8 @@ class MaskBranch(nn.Module):
             for image in range(regions.num_images)
         ]
         boxes = [regions.boxes_R4[index] for index in rows]
-        nearest = [
-            box_iou(boxes_N4, target["boxes"]).argmax(dim=1)
-            if len(boxes_N4)
-            else boxes_N4.new_zeros(0).long()
-            for boxes_N4, target in zip(boxes, targets, strict=True)
-        ]
+        truth = [target["boxes"] for target in targets]
+        nearest = [_nearest(*pair) for pair in zip(boxes, truth, strict=True)]
         logits = self(regions[torch.cat(rows)])
         masks, labels = ([target[name] for target in targets] for name in ("masks", "labels"))
         return {"mask": maskrcnn_loss(logits, boxes, masks, labels, nearest)}
@@ -79,3 +76,8 @@ class MaskBranch(nn.Module):
         counts = [len(found["labels"]) for found in detections]
         masks = torch.split(logits.sigmoid()[:, None], counts)
         return [{**found, "masks": mask} for found, mask in zip(detections, masks, strict=True)]
+
+
+def _nearest(boxes_N4: Tensor, truth_G4: Tensor) -> Tensor:
+    """The ground-truth box that each box overlaps most; none where there are no boxes."""
+    return box_iou(boxes_N4, truth_G4).argmax(dim=1) if len(boxes_N4) else boxes_N4.new_zeros(0).long()

@@ -203,7 +203,7 @@ def _build_mask(config: ModelConfig, backbone: Backbone, num_classes: int) -> Ma
     assert config.mask is not None
     if not config.stages:
         raise ConfigError(
-            "model.mask: found a mask branch without region stages; expected one or more stages"
+            "model.mask: found no region stages in front of the mask branch; expected one or more"
         )
     pool = RegionPool(backbone.strides, config.mask.roi_size, config.roi_sampling_ratio)
     return MaskBranch(config.mask, backbone.out_channels, num_classes, pool)

@@ -1,4 +1,4 @@
-"""Recipes of Mask R-CNN, plain and with Reasoning-RCNN's stage. The data needs a segmentation for every box."""
+"""Recipes of Mask R-CNN, plain and with Reasoning-RCNN's stage, for data with a segmentation for each box."""
 
 from dataclasses import replace
 
@@ -38,8 +38,8 @@ def reasoning_mask_rcnn_r101_fpn_coco() -> Config:
         --recipe reasoning_mask_rcnn_r101_fpn_coco --out runs/reasoning_mask_r101
     Machine: one GPU with room for 16 images a step; not run by us yet.
     Expected: 43.2 box AP (the paper's number); of masks it gives none.
-    Table: 2 of the paper, Reasoning-RCNN with Mask R-CNN. Masks are pooled from the plain feature maps, on the
-        boxes of the reasoning stage; the paper does not say where its masks come from.
+    Table: 2 of the paper, Reasoning-RCNN with Mask R-CNN. Masks are pooled from the plain feature maps, on
+        the boxes of the reasoning stage; the paper does not say where its masks come from.
     """
     return _with_masks("reasoning_mask_rcnn_r101_fpn_coco", reasoning_rcnn_r101_fpn())
 

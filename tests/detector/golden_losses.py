@@ -13,7 +13,7 @@ WITHOUT_CHANCE: dict[str, object] = {
 }
 
 
-def two_losses(model: RCNN, lr: float = 0.02) -> list[float]:
+def two_losses(model: RCNN, lr: float = 0.02, *, masks: bool = False) -> list[float]:
     """The summed losses of two steps on two striped images, with weights from a formula."""
     for weight in model.parameters():
         wave = torch.sin(torch.arange(weight.numel(), dtype=torch.float64) * 0.7 + weight.ndim)
@@ -23,6 +23,8 @@ def two_losses(model: RCNN, lr: float = 0.02) -> list[float]:
     stripes = 0.5 + 0.5 * torch.sin(grid[:, None] * 0.5) * torch.cos(grid * 0.3)
     images = [torch.stack([stripes, stripes.T, 1 - stripes]), torch.stack([stripes.T, 1 - stripes, stripes])]
     target = {"boxes": torch.tensor([[8.0, 8, 30, 28], [30, 34, 60, 58]]), "labels": torch.tensor([2, 5])}
+    if masks:
+        target["masks"] = torch.stack([(grid[:, None] + grid < 40), (grid[:, None] + grid > 90)]).byte()
     found = []
     for _ in range(2):
         optimizer.zero_grad()
