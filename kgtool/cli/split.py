@@ -192,11 +192,13 @@ def voc(
     """Split Pascal VOC by its own lists, or any folder with Annotations/*.xml by yours.
 
     ROOT is VOCdevkit. DIR gets train.json, test.json, classes.csv, report.csv with whatever is wrong in the
-    annotations, a row each, and report.json. Lists, --test-images or --seed replace the protocol.
+    annotations, a row each, and report.json. Lists, --test-images or --seed replace the protocol; annotations
+    that cannot be used are then left out, and the exit code is 3 after all else has been written.
 
     Example: kgtool split voc VOCdevkit --protocol 07+12 --out voc0712
     """
     from kgtool.datasets.voc import VocOptions, split_voc
+    from kgtool.errors import InputError
     from kgtool.workers import default_num_workers
 
     choice = _choice(test_images, seed, train_list, test_list)
@@ -206,6 +208,11 @@ def voc(
         options = VocOptions(classes, strict, workers or default_num_workers(), show)
         report = split_voc(root, out, protocol=protocol, choice=choice, options=options, overwrite=overwrite)
     _print(out, report, as_json)
+    if choice and report["images"]["left_out"]:
+        raise InputError(
+            f"{root}: {report['images']['left_out']} of {report['images']['found']} annotations cannot be used "
+            f"and are in no set; see {out / 'report.csv'}"
+        )
 
 
 @split.command()

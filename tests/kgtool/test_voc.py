@@ -425,6 +425,17 @@ def test_the_commands_say_what_became_of_the_objects(
     assert "empty.txt: found an empty list" in capsys.readouterr().err
 
 
+def test_an_annotation_in_no_set_because_it_cannot_be_read_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = write_devkit(tmp_path / "in")
+    write_image(root / "VOC2007", "000003", xml="<")  # in no list of the protocol
+    assert run("split", "voc", root, "--out", tmp_path / "a") == 0
+    assert run("split", "voc", root, "--out", tmp_path / "b", "--test-images", "2") == 3
+    assert "1 of 9 annotations cannot be used and are in no set" in capsys.readouterr().err
+    assert len(ids(tmp_path / "b", "test")) == 2
+
+
 @needs_real_data
 def test_real_annotations_of_another_data_set_are_converted_whole(tmp_path: Path) -> None:
     report, coco, findings = convert(REAL, tmp_path / "out", strict=True)
