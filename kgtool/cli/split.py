@@ -209,9 +209,10 @@ def voc(
         report = split_voc(root, out, protocol=protocol, choice=choice, options=options, overwrite=overwrite)
     _print(out, report, as_json)
     if choice and report["images"]["left_out"]:
+        images = report["images"]
         raise InputError(
-            f"{root}: {report['images']['left_out']} of {report['images']['found']} annotations cannot be used "
-            f"and are in no set; see {out / 'report.csv'}"
+            f"{root}: {images['left_out']} of {images['found']} annotations cannot be used and are in no set; "
+            f"see {out / 'report.csv'}"
         )
 
 
