@@ -211,8 +211,8 @@ def voc(
     if choice and report["images"]["left_out"]:
         images = report["images"]
         raise InputError(
-            f"{root}: {images['left_out']} of {images['found']} annotations cannot be used and are in no set; "
-            f"see {out / 'report.csv'}"
+            f"{root}: {images['left_out']} of {images['found']} annotations cannot be used and are in no "
+            f"set; see {out / 'report.csv'}"
         )
 
 
