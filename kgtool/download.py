@@ -177,7 +177,7 @@ class _Fetch:
             with _opener().open(request, timeout=self.patience.timeout_s) as response:
                 total = self._begin(response.status, response.headers)
                 check_room(self.part.path.parent, (total or 0) - self.part.size, self.name)
-                while data := response.read(_CHUNK):
+                while data := response.read1(_CHUNK):  # what is there: if no more comes, nothing is lost
                     self.part.append(data)
                     self.on_progress(self.name, self.part.size, total)
         except urllib.error.HTTPError as error:

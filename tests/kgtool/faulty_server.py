@@ -2,6 +2,7 @@
 
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ class Site:
         if_range: whether If-Range is.
         lengths: whether Content-Length is sent.
         cuts: for the next requests, after how many bytes of the body the connection is cut; None: not.
+        stalls: for the next requests, seconds without a byte after the first half of the body.
         statuses: for the next requests, a status instead of the file; 0: the file.
         headers: of those.
         redirects: other URLs by path.
@@ -32,6 +34,7 @@ class Site:
     if_range: bool = True
     lengths: bool = True
     cuts: list[int | None] = field(default_factory=list)
+    stalls: list[float] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
     headers: dict[str, str] = field(default_factory=dict)
     redirects: dict[str, str] = field(default_factory=dict)
@@ -81,6 +84,12 @@ def serving(site: Site) -> Iterator[Site]:
                 self.send_header("Content-Length", str(len(body) - first))
             self.end_headers()
             cut = site.cuts.pop(0) if site.cuts else None
+            if site.stalls:
+                half = (len(body) - first) // 2
+                self.wfile.write(body[first : first + half])
+                self.wfile.flush()
+                first += half
+                time.sleep(site.stalls.pop(0))
             self.wfile.write(body[first:] if cut is None else body[first : first + cut])
             self.wfile.flush()
             self.close_connection = True

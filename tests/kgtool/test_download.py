@@ -218,6 +218,13 @@ def test_pauses_grow_follow_the_server_and_are_bounded(
     assert pauses == [3.0, 3.0, 5.0]
 
 
+def test_a_server_that_falls_silent_is_left_and_asked_again(site: Site, path: Path) -> None:
+    site.stalls = [1.0]
+    fetch(site, path, patience=Patience(attempts=2, pause_s=0.0, timeout_s=0.2))
+    assert site.requests == [("/a.zip", ""), ("/a.zip", "bytes=450000-")]
+    assert path.read_bytes() == BODY
+
+
 def test_no_server_is_one_line_with_what_to_do(path: Path) -> None:
     with serving(Site({})) as gone:
         url = gone.url
