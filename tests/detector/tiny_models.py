@@ -31,6 +31,9 @@ ARMS: dict[str, tuple[HeadConfig, ...]] = {
     "released": (ReasoningConfig(form="released", width=8, squeeze=6),),
     "working": (ReasoningConfig(form="working", width=8, squeeze=6),),
     "sgrn": (SGRNConfig(neighbours=4, kernels=2, latent=8, hidden=8, width=8),),
+    "sgrn_working": (
+        SGRNConfig(form="working", nodes="soft", neighbours=4, kernels=2, latent=8, hidden=8, width=8),
+    ),
 }
 
 
