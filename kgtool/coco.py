@@ -183,6 +183,8 @@ def _decode(text: bytes, with_extra: bool) -> Dataset:
         annotations = replace(annotations, extra_N=_extra(text))
     for records in (file.images, file.categories, file.rel_categories):
         _column(records, "id")  # 64 bits hold them
+    for side in ("width", "height"):
+        _column(file.images, side)
     return Dataset(
         tuple(file.images), tuple(file.categories), annotations, tuple(file.rel_categories), relations
     )

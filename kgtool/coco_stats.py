@@ -87,7 +87,8 @@ def measure(dataset: Dataset) -> Measures:
     image_ids = np.array([image.id for image in dataset.images], dtype=np.int64)
     image_N = position_of(image_ids, rows.image_id_N)
     size_I = np.array([float(image.width * image.height) for image in dataset.images])
-    area_N = rows.boxes_xywh_N4[:, 2].astype(np.float64) * rows.boxes_xywh_N4[:, 3]
+    with np.errstate(over="ignore"):  # numbers near the largest that there is
+        area_N = rows.boxes_xywh_N4[:, 2].astype(np.float64) * rows.boxes_xywh_N4[:, 3]
     image_area_N = size_I[image_N]
     part_N = np.sqrt(np.divide(area_N, image_area_N, out=np.full(len(rows), np.nan), where=image_area_N > 0))
     return Measures(
@@ -168,9 +169,12 @@ def _head_share(boxes_C: np.ndarray) -> float:
 
 
 def quantiles(values: np.ndarray) -> dict[str, float]:
-    """Quantiles and mean of the values that are numbers, to four digits; empty where there is none."""
-    values = values[~np.isnan(values)]
+    """Quantiles and mean of the values that are finite, to four digits; empty where there is none."""
+    values = values[np.isfinite(values)]
     if len(values) == 0:
         return {}
     found = dict(zip(_LEVELS, np.percentile(values, list(_LEVELS.values())).tolist(), strict=True))
-    return {name: round(value, 4) for name, value in {**found, "mean": float(values.mean())}.items()}
+    return {
+        name: round(value, 4)
+        for name, value in {**found, "mean": float((values / len(values)).sum())}.items()
+    }

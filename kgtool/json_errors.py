@@ -38,7 +38,7 @@ def explain(error: Exception, text: bytes) -> tuple[str, str]:
     if isinstance(error, UnicodeDecodeError):
         return position_of_byte(text, first_bad_byte(text)), "found bytes that are no UTF-8; expected UTF-8"
     if isinstance(error, OverflowError):
-        return "", "found an id of more than 64 bits; expected whole numbers that 64 bits hold"
+        return "", "found a whole number of more than 64 bits; expected ids and sizes that 64 bits hold"
     if isinstance(error, RecursionError):
         return "", "found lists or objects nested without end; expected a few levels"
     if not isinstance(error, msgspec.ValidationError):

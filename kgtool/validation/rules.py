@@ -126,7 +126,9 @@ def check_boxes(
     width_N, height_N = sizes_of(images, image_N)
     sized_N = (width_N > 0) & (height_N > 0) & finite_N
     left_N, top_N, box_width_N, box_height_N = np.where(finite_N[:, None], box_N4, 0).T
-    right_N, bottom_N = left_N + box_width_N, top_N + box_height_N
+    with np.errstate(over="ignore"):  # numbers near the largest that there is
+        right_N, bottom_N = left_N + box_width_N, top_N + box_height_N
+        box_area_N = box_width_N * box_height_N
     outside_N = (left_N >= width_N) | (top_N >= height_N) | (right_N <= 0) | (bottom_N <= 0)
     outside_N &= sized_N & whole_N
     beyond_N = np.maximum(np.maximum(-left_N, -top_N), np.maximum(right_N - width_N, bottom_N - height_N))
@@ -135,7 +137,7 @@ def check_boxes(
     tell("box outside the image", outside_N)
     tell("box past the edge", sized_N & whole_N & ~outside_N & (beyond_N > EDGE_TOLERANCE))
     tell("box below 1 px", whole_N & ((box_width_N < 1) | (box_height_N < 1)))
-    _check_areas(annotations, box_width_N * box_height_N, whole_N, has_mask_rows, findings)
+    _check_areas(annotations, box_area_N, whole_N, has_mask_rows, findings)
 
 
 def _check_areas(
@@ -155,7 +157,7 @@ def _check_areas(
     slack_N = np.maximum(part * box_area_N, least)
     masked_N = np.zeros(annotations.num_rows, dtype=bool)
     masked_N[has_mask_rows] = True
-    with np.errstate(invalid="ignore"):  # areas that are not finite
+    with np.errstate(invalid="ignore", over="ignore"):  # areas that are not finite
         right_N = (area_N <= box_area_N + slack_N) & (area_N >= np.where(masked_N, 0, box_area_N - slack_N))
     findings.add_rows(
         "area differs",

@@ -210,7 +210,7 @@ def test_ids_that_repeat_or_point_nowhere_are_refused(
             r"annotations\[0\].id: found a text; expected a whole number in a COCO JSON",
         ),
         (with_annotation(area="1"), r"annotations\[0\].area: found a text; expected a number or null"),
-        (with_annotation(id=2**64, bbox=[1, 2, 3, 4]), "found an id of more than 64 bits"),
+        (with_annotation(id=2**64, bbox=[1, 2, 3, 4]), "found a whole number of more than 64 bits"),
         (
             '{"images": [{"id": 1, "file_name": "caf\udce9"}]}',
             "line 1, column 40: found bytes that are no UTF-8",

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image as Picture
 
 from kgtool.coco import Annotations, Category, Dataset, Image, load_dataset, save_dataset
+from kgtool.coco_stats import describe, measure
 from kgtool.errors import InputError
 from kgtool.validation.coco_file import Validation, validate_file
 from kgtool.validation.findings import KINDS, NUM_EXAMPLES
@@ -442,7 +444,15 @@ def set_of_notes() -> set[str]:
     return {kind for kind, (severity, _) in KINDS.items() if severity != "error"}
 
 
-WRONG = st.none() | st.booleans() | st.integers(-3, 9) | st.floats(allow_nan=False) | st.text(max_size=3)
+NUMBERS = st.floats() | st.integers(-(2**70), 2**70)
+WRONG = (
+    st.lists(NUMBERS, min_size=4, max_size=4)
+    | st.none()
+    | st.booleans()
+    | st.integers(-3, 9)
+    | st.floats(allow_nan=False)
+    | st.text(max_size=3)
+)
 PLACES = [
     (name, row, field)
     for name, rows in good_document().items()
@@ -452,19 +462,20 @@ PLACES = [
 ]
 
 
-@settings(deadline=None, max_examples=300)
+@settings(deadline=None, max_examples=150)
 @given(edits=st.lists(st.tuples(st.sampled_from(PLACES), WRONG), min_size=1, max_size=3))
 def test_a_file_without_errors_is_one_that_loads(
     tmp_path_factory: pytest.TempPathFactory, edits: list[tuple[tuple[str, int, str], object]]
 ) -> None:
-    """Validation never raises; what it calls valid is loaded, and what is refused has an error."""
+    """Validation never raises; what it calls valid is loaded and has numbers."""
     document = copy.deepcopy(good_document())
     for (name, row, field), value in edits:
         document[name][row][field] = value
     path = tmp_path_factory.mktemp("edited") / "a.json"
     path.write_text(json.dumps(document))
     if validate_file(path).valid:
-        load_dataset(path)
+        dataset = load_dataset(path)
+        json.dumps(asdict(describe(dataset, measure(dataset))), allow_nan=False)
 
 
 @pytest.mark.skipif(not REAL_COCO.exists(), reason="the COCO sample is not here")
@@ -485,6 +496,46 @@ def test_real_lvis_categories_are_unique_with_synsets(tmp_path: Path) -> None:
 def test_the_embedded_sample_has_no_findings() -> None:
     for split in ("train", "test"):
         assert validate_file(SAMPLE / f"{split}.json", images=SAMPLE / "images").findings == ()
+
+
+VG, ADE, BCCD = (ROOT / "../shared/real_data" / name for name in ("vg/v1_2", "ade", "bccd"))
+
+
+@pytest.mark.skipif(not VG.exists(), reason="the real samples are not here")
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (
+            f"split vg --classes 50 --objects {VG}/objects.json --image-data {VG}/image_data.json "
+            f"--relationships {VG}/relationships.json",
+            ["train.json", "test.json"],
+        ),
+        (f"boxes ade {ADE}/full2021 --parts", ["instances.json"]),
+        (f"boxes ade {ADE}/challenge_annotations", ["instances.json"]),
+        (f"boxes ade {ADE}/datumaro2017_synthetic --parts", ["instances.json"]),
+        (f"convert voc {BCCD}", ["instances.json"]),
+    ],
+    ids=["vg", "ade-2021", "ade-challenge", "ade-2017", "voc"],
+)
+def test_what_the_commands_make_of_real_data_has_no_errors(
+    tmp_path: Path, arguments: str, names: list[str]
+) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "kgtool",
+        *arguments.split(),
+        "--workers",
+        "1",
+        "--out",
+        str(tmp_path / "made"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        validation = validate_file(tmp_path / "made" / name, images=BCCD if "voc" in arguments else None)
+        assert validation.valid, validation.findings
+        assert validation.num_records["annotations"] > 0
 
 
 def run(*arguments: object) -> subprocess.CompletedProcess[str]:
