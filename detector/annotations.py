@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 
 from detector.errors import ClassMatchError, InputError
-from detector.segmentation import RunLengths, encode_masks, to_run_lengths
+from detector.segmentation import RunLengths, encode_masks, has_mask, to_run_lengths
 
 
 @dataclass(frozen=True, eq=False)
@@ -292,7 +292,7 @@ def _segmentations(path: Path, boxes: Sequence[_Annotation], sizes_N2: np.ndarra
         text = bytes(box.segmentation)
         height, width = (int(side) for side in sizes_N2[record])
         try:
-            texts[record] = text if to_run_lengths(text, height, width) else b""
+            texts[record] = text if has_mask(text, height, width) else b""
         except ValueError as error:
             found = "no segmentation" if text == b"null" else f"segmentation: {error}"
             raise InputError(

@@ -21,13 +21,27 @@ class _Rle(msgspec.Struct, gc=False):
 _DECODER = msgspec.json.Decoder(list[list[float]] | _Rle)
 
 
+def has_mask(segmentation: bytes, height: int, width: int) -> bool:
+    """Check one `segmentation` of COCO JSON, as it stands in the file; false when no whole polygon is in it.
+
+    Args:
+        segmentation: JSON text: a list of polygons (x, y, x, y, ... px), or run lengths, compressed or not.
+        height: of the image, px.
+        width: of the image, px.
+
+    Raises:
+        ValueError: it is neither, or of another size; the message says what was found.
+    """
+    return bool(_parse(segmentation, height, width))
+
+
 def to_run_lengths(segmentation: bytes, height: int, width: int) -> RunLengths | None:
     """Convert one `segmentation` of COCO JSON, as it stands in the file, to compressed run lengths.
 
     Polygons of fewer than three corners are left out.
 
     Args:
-        segmentation: JSON text: a list of polygons (x, y, x, y, ... px), or run lengths, compressed or not.
+        segmentation: see `has_mask`.
         height: of the image, px.
         width: of the image, px.
 
@@ -35,15 +49,17 @@ def to_run_lengths(segmentation: bytes, height: int, width: int) -> RunLengths |
         the mask; None when no polygon remains.
 
     Raises:
-        ValueError: it is neither, or of another size; the message says what was found.
+        ValueError: see `has_mask`.
     """
-    try:
-        found = _DECODER.decode(segmentation)
-    except msgspec.MsgspecError as error:
-        raise ValueError(str(error)) from error
+    from pycocotools import mask as coco_mask
+
+    found = _parse(segmentation, height, width)
+    if not found:
+        return None
     if isinstance(found, _Rle):
-        return _from_rle(found, height, width)
-    return _from_polygons(found, height, width)
+        plain = {"size": found.size, "counts": found.counts}
+        return _with_text(coco_mask.frPyObjects(plain, height, width))
+    return _with_text(coco_mask.merge(coco_mask.frPyObjects(found, height, width)))
 
 
 def decode_mask(runs: RunLengths) -> np.ndarray:
@@ -61,27 +77,30 @@ def encode_masks(masks_NHW: np.ndarray) -> list[RunLengths]:
     return [_with_text(coco_mask.encode(np.asfortranarray(mask, dtype=np.uint8))) for mask in masks_NHW]
 
 
-def _from_polygons(polygons: list[list[float]], height: int, width: int) -> RunLengths | None:
-    from pycocotools import mask as coco_mask
+def _parse(segmentation: bytes, height: int, width: int) -> list[list[float]] | _Rle:
+    """Read and check; what comes back is whole polygons, or run lengths as numbers."""
+    try:
+        found = _DECODER.decode(segmentation)
+    except msgspec.MsgspecError as error:
+        raise ValueError(str(error)) from error
+    if isinstance(found, _Rle):
+        return _checked_rle(found, height, width)
+    far = 2 * max(height, width)
+    for polygon in found:
+        if len(polygon) % 2:
+            raise ValueError(f"a polygon of {len(polygon)} numbers, expected pairs")
+        if polygon and max(max(polygon), -min(polygon)) > far:
+            raise ValueError(f"a polygon with a corner more than {far} px away")
+    return [polygon for polygon in found if len(polygon) >= LEAST_NUMBERS]
 
-    odd = next((len(polygon) for polygon in polygons if len(polygon) % 2), None)
-    if odd:
-        raise ValueError(f"a polygon of {odd} numbers, expected pairs")
-    whole = [polygon for polygon in polygons if len(polygon) >= LEAST_NUMBERS]
-    if not whole:
-        return None
-    return _with_text(coco_mask.merge(coco_mask.frPyObjects(whole, height, width)))
 
-
-def _from_rle(rle: _Rle, height: int, width: int) -> RunLengths:
-    from pycocotools import mask as coco_mask
-
+def _checked_rle(rle: _Rle, height: int, width: int) -> _Rle:
     if rle.size != (height, width):
         raise ValueError(f"run lengths for {rle.size}, expected {(height, width)}")
     counts = _decompress(rle.counts) if isinstance(rle.counts, str) else rle.counts
     if min(counts, default=0) < 0 or sum(counts) != height * width:
         raise ValueError(f"run lengths of {sum(counts)} pixels, expected {height * width}")
-    return _with_text(coco_mask.frPyObjects({"size": rle.size, "counts": counts}, height, width))
+    return _Rle(rle.size, counts)
 
 
 def _with_text(runs: Mapping[str, Any]) -> RunLengths:

@@ -44,7 +44,8 @@ def eval_command(
 ) -> None:
     """Print the twelve COCO numbers of a trained detector.
 
-    RUN is a folder made by `detector train`. Its classes and those of the data are matched by name.
+    RUN is a folder made by `detector train`. Its classes and those of the data are matched by name. A
+    detector with masks has a second column: the same numbers for the overlap of masks.
 
     Example: detector eval run --data data/sample --split test
     """

@@ -38,9 +38,9 @@ def predict_command(
 ) -> None:
     """Detect objects in image files and folders of images.
 
-    --out gets detections.json (COCO results with file names) and for each image a picture with boxes. An
-    image that cannot be read is reported in one line; the others are done, and the exit code is 3. EXIF
-    orientation is ignored, as in COCO.
+    --out gets detections.json (COCO results with file names) and for each image a picture with boxes, and
+    masks where the detector has them. An image that cannot be read is reported in one line; the others are
+    done, and the exit code is 3. EXIF orientation is ignored, as in COCO.
 
     Example: detector predict run data/sample/images --out pictures --threshold 0.3
     """

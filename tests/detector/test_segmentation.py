@@ -113,6 +113,7 @@ def test_a_box_without_a_whole_polygon_is_not_trained_on(tmp_path: Path) -> None
         ("text", "annotation 1: segmentation: Expected"),
         ([["a"] * 6], "annotation 1: segmentation: Expected `float`"),
         ([[1, 2, 3, 4, 5, 6, 7]], "annotation 1: segmentation: a polygon of 7 numbers"),
+        ([[0, 0, 1e9, 0, 0, 5]], "annotation 1: segmentation: a polygon with a corner more than 128 px away"),
         ({"size": [5, 5], "counts": [25]}, r"annotation 1: segmentation: run lengths for \(5, 5\)"),
         ({"size": [64, 64], "counts": [5]}, "annotation 1: segmentation: run lengths of 5 pixels"),
         ({"size": [64, 64], "counts": "garbage"}, "annotation 1: segmentation: run lengths"),
