@@ -146,7 +146,8 @@ def load_dataset(path: Path, *, with_extra: bool = False) -> Dataset:
     """Read a COCO JSON file into columns, and check it.
 
     Args:
-        path: a file with `images`, `annotations` and `categories`, as in COCO, LVIS, or written by kgtool.
+        path: a file with `images` (each with a `file_name`, which those of LVIS 1 lack), `annotations` and
+            `categories`, as in COCO, or written by kgtool.
         with_extra: keep what else annotations say, masks above all, so that it can be written again.
 
     Raises:
