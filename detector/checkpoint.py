@@ -24,6 +24,7 @@ from detector.recipes import load_recipe
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
 WEIGHTS_FILE = "model.safetensors"
+BEST_FILE = "best.safetensors"
 METRICS_FILE = "metrics.json"
 LOG_FILE = "log.jsonl"
 
@@ -107,10 +108,10 @@ def load_classes(folder: Path) -> RunClasses:
     return classes
 
 
-def save_weights(model: nn.Module, folder: Path) -> None:
+def save_weights(model: nn.Module, folder: Path, name: str = WEIGHTS_FILE) -> None:
     """Write every tensor of a model, atomically: a reader sees the weights before or after, never a part."""
     tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    with atomic_path(folder / WEIGHTS_FILE) as part:
+    with atomic_path(folder / name) as part:
         save_file(tensors, part, metadata={"format": "pt"})
 
 

@@ -203,23 +203,36 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """Optimisation. One epoch sees every training image that has a box once."""
+    """Optimisation. One epoch sees every training image that has a box once, unless `sampling` says else."""
 
     epochs: int = 12
-    batch_size: int = 2  #: images
+    batch_size: int = 2  #: images a step, over all processes
+    accumulate: int = 1  #: parts in which a process takes its share of a step, to save memory
+    precision: Literal["float32", "bf16", "fp16"] = "float32"  #: of forward and backward (autocast)
+    channels_last: bool = False  #: memory order of convolutions; faster on GPUs with bf16 or fp16
+    compile: bool = False  #: torch.compile the backbone
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = 0.02  #: the highest learning rate
+    reference_batch: int = (
+        0  #: images a step that lr is for; it grows and shrinks with batch_size; 0: it does not
+    )
     momentum: float = 0.9  #: of sgd
     weight_decay: float = 1e-4
-    schedule: Literal["multistep", "onecycle", "constant"] = "multistep"
+    schedule: Literal["multistep", "cosine", "onecycle", "constant"] = "multistep"
     milestones: tuple[int, ...] = (8, 11)  #: epochs after which lr is multiplied by 0.1 (multistep)
-    warmup_iterations: int = 500  #: linear warm-up from lr / 1000 (multistep and constant)
+    warmup_iterations: int = 500  #: linear warm-up from lr / 1000 (all but onecycle)
     clip_norm: float = 35.0  #: gradient norm; 0 is off
+    average_decay: float = 0.0  #: of the weights' moving average, which is evaluated and kept; 0 is off
+    sync_batch_norm: bool = False  #: batch statistics over all processes (GPUs only)
     flip: float = 0.5  #: probability of a horizontal flip
+    sampling: Literal["uniform", "repeat_factor", "class_balanced"] = "uniform"  #: what an epoch shows
+    repeat_threshold: float = 0.001  #: share of images below which a class is repeated (repeat_factor)
+    group_shapes: bool = False  #: wide images in one batch, high ones in another: less padding
     part: str = ""  #: train only weights whose names start with this ("duplicate_removal"); the others stay
     seed: int = 0
-    workers: int = 0  #: loader processes
+    workers: int = 0  #: processes that load images, for each process that trains
     eval_every: int = 0  #: evaluate after every so many epochs; 0: only after the last
+    save_every: int = 0  #: save the state every so many steps, besides every epoch; 0: only then
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -227,15 +240,14 @@ class TrainConfig:
         Raises:
             ConfigError: a value out of its range.
         """
-        _check_at_least(self, "train", 1, "epochs batch_size")
-        _check_at_least(
-            self, "train", 0, "momentum weight_decay warmup_iterations clip_norm workers eval_every"
-        )
+        _check_at_least(self, "train", 1, "epochs batch_size accumulate")
+        _check_at_least(self, "train", 0, "momentum weight_decay warmup_iterations clip_norm reference_batch")
+        _check_at_least(self, "train", 0, "workers eval_every save_every")
         _check(0 < self.lr < float("inf"), "train.lr", self.lr, "a number above 0")
         _check(0 <= self.seed < 2**63, "train.seed", self.seed, "0 or more, below 2^63")
         milestones = self.milestones
         _check(min(milestones, default=1) >= 1, "train.milestones", milestones, "epochs from 1 on")
-        _check_shares(self, "train", "flip")
+        _check_shares(self, "train", "flip average_decay repeat_threshold")
 
 
 @dataclass(frozen=True)

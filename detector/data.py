@@ -3,7 +3,7 @@
 Pixels are taken as they are stored: EXIF orientation is ignored, as COCO's annotations and pycocotools do.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -117,21 +117,30 @@ def _masks(annotations: Annotations, rows: np.ndarray, image: int) -> Target:
     return {"masks": torch.from_numpy(stacked)}
 
 
-def build_loader(
-    dataset: ImageDataset, batch_size: int, *, workers: int = 0, shuffle: torch.Generator | None = None
+def load_batches(
+    dataset: ImageDataset,
+    batches: Sequence[np.ndarray],
+    workers: int = 0,
+    device: torch.device | str = "cpu",
 ) -> DataLoader[Any]:
-    """Make a loader of batches for `iter_batches`; with `shuffle` the order is drawn from it.
+    """Make a loader of batches for `iter_batches`.
 
     A loader always has a generator of its own: torch would take a seed for workers from the global one, and
     an evaluation in between would then change the training that follows.
+
+    Args:
+        dataset: the images.
+        batches: for each batch the places in the data set of its images.
+        workers: processes that load; they share the annotations with this one.
+        device: where the batches go; on the way to a GPU they lie in pinned memory.
     """
     return DataLoader(
         dataset,
-        batch_size=batch_size,
-        shuffle=shuffle is not None,
-        generator=shuffle or torch.Generator(),
+        batch_sampler=[batch.tolist() for batch in batches],
+        generator=torch.Generator(),
         num_workers=workers,
         collate_fn=_collate,
+        pin_memory=torch.device(device).type == "cuda",
     )
 
 
@@ -153,6 +162,9 @@ def iter_batches(
             raise batch
         images, targets = batch
         yield (
-            [image.to(device).float().div_(255) for image in images],
-            [{name: value.to(device) for name, value in target.items()} for target in targets],
+            [image.to(device, non_blocking=True).float().div_(255) for image in images],
+            [
+                {name: value.to(device, non_blocking=True) for name, value in target.items()}
+                for target in targets
+            ],
         )

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from detector.annotations import Annotations, load_annotations
 from detector.checkpoint import load_run
-from detector.data import ImageDataset, build_loader, iter_batches
+from detector.data import ImageDataset, iter_batches, load_batches
 from detector.device import pick_device
 from detector.errors import MissingResourceError
 from detector.knowledge import FOREGROUND
+from detector.processes import ALONE, Processes
+from detector.sampling import batches_of
 from detector.segmentation import RunLengths, encode_masks
 
 #: The twelve numbers in the order in which COCOeval gives them.
@@ -79,13 +81,29 @@ def evaluate_run(
 
 
 def evaluate(
-    model: nn.Module, annotations: Annotations, *, batch_size: int = 4, backend: str = "auto"
+    model: nn.Module,
+    annotations: Annotations,
+    *,
+    batch_size: int = 4,
+    workers: int = 0,
+    backend: str = "auto",
+    processes: Processes = ALONE,
 ) -> dict[str, Any]:
     """Run a model over a split: the name of its file, the number of images, and the twelve metrics.
 
     Where model and annotations have masks, `mask_metrics` are the twelve with the overlap of masks.
+
+    Args:
+        model: any detector with torchvision's contract.
+        annotations: the split.
+        batch_size: images at a time.
+        workers: processes that load images.
+        backend: see `coco_metrics`.
+        processes: those that share the images; only the first one gets the metrics.
     """
-    detections = detect(model, annotations, batch_size=batch_size)
+    detections = detect(model, annotations, batch_size=batch_size, workers=workers, processes=processes)
+    if not processes.first:
+        return {}
     result: dict[str, Any] = {
         "data": annotations.path.name,
         "num_images": annotations.num_images,
@@ -96,20 +114,34 @@ def evaluate(
     return result
 
 
-def detect(model: nn.Module, annotations: Annotations, *, batch_size: int = 4) -> Detections:
-    """Run a model over every image of a split, on its own device; it is left in the mode it was in."""
+def detect(
+    model: nn.Module,
+    annotations: Annotations,
+    *,
+    batch_size: int = 4,
+    workers: int = 0,
+    processes: Processes = ALONE,
+) -> Detections:
+    """Run a model over every image of a split, on its own device; it is left in the mode it was in.
+
+    Several processes take the images in turns, each image once, and all get all detections, in the same
+    order whatever their number.
+    """
     device = next(model.parameters()).device
-    dataset = ImageDataset(replace(annotations, segmentation_N=None), np.arange(annotations.num_images))
+    mine = np.arange(annotations.num_images)[processes.rank :: processes.count]
+    dataset = ImageDataset(replace(annotations, segmentation_N=None), mine)
+    loader = load_batches(dataset, batches_of(np.arange(len(mine)), batch_size), workers, device)
     training = model.training
     model.eval()
-    images: list[int] = []
-    outputs: list[dict[str, Any]] = []
+    found: dict[int, dict[str, Any]] = {}
     with torch.inference_mode():
-        for pixels, targets in iter_batches(build_loader(dataset, batch_size), device):
-            outputs += [to_arrays(output) for output in model(pixels)]
-            images += [int(target["image"]) for target in targets]
+        for pixels, targets in iter_batches(loader, device):
+            outputs = [to_arrays(output) for output in model(pixels)]
+            found |= {int(target["image"]): output for target, output in zip(targets, outputs, strict=True)}
     model.train(training)
-    return to_detections(images, outputs)
+    output_by_image = {image: output for part in processes.gather(found) for image, output in part.items()}
+    images = sorted(output_by_image)
+    return to_detections(images, [output_by_image[image] for image in images])
 
 
 def to_arrays(output: dict[str, Tensor]) -> dict[str, Any]:

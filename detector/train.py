@@ -1,43 +1,50 @@
 """Training: checks first, then the loop, then what the run leaves behind."""
 
-import math
+import hashlib
+import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import nn
 
 from detector.annotations import Annotations, load_annotations
 from detector.checkpoint import (
+    BEST_FILE,
     CLASSES_FILE,
     CONFIG_FILE,
     LOG_FILE,
     METRICS_FILE,
     WEIGHTS_FILE,
     RunClasses,
+    load_config,
     load_fitting_weights,
     save_classes,
     save_config,
-    save_weights,
 )
 from detector.config import Config
-from detector.data import ImageDataset, build_loader, iter_batches
 from detector.device import pick_device
 from detector.errors import ConfigError, InputError, OutputExistsError, TrainingError
-from detector.evaluate import evaluate
-from detector.files import check_folder_free, save_json
-from detector.freezing import freeze_others, set_training
+from detector.files import check_folder_free, load_json, save_json
+from detector.freezing import freeze_others
 from detector.knowledge import Knowledge, load_knowledge
-from detector.optimizer import build_optimizer, build_schedule
+from detector.optimizer import build_optimizer, build_schedule, peak_lr
+from detector.overrides import flatten
+from detector.processes import Processes, join_processes
 from detector.rcnn import RCNN, build_model
-from detector.training_log import TrainingLog
+from detector.stopping import StopRequest
+from detector.training_log import TrainingLog, cut_log
+from detector.training_loop import Loop, fit, steps_in_epoch
+from detector.training_state import STATE_FILE, TrainingState, load_state
+from detector.weight_average import WeightAverage
 
-#: Below this ratio of spreads what a reasoning head adds is noise to the layers that read it.
-COLLAPSED_SD_RATIO = 1e-3
+#: Settings that may differ when a run goes on: they change no result.
+MAY_CHANGE = {"train.workers", "train.save_every"}
 
 
 def train(
@@ -52,13 +59,16 @@ def train(
     max_images: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    resume: bool = False,
+    max_minutes: float | None = None,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train a detector and evaluate it; `out` becomes a run folder.
 
     Whatever can be wrong with the inputs is found before the first step and before `out` is touched, but for
-    what only decoding an image tells. The weights are saved after every epoch, and when bad input or the user
-    stops the first.
+    what only decoding an image tells. Weights and state are saved after every epoch, and when bad input, a
+    signal or the clock stops the run: from there it goes on with the same bits as if it had not stopped.
+    Several processes that torchrun or SLURM started share the work; the first one writes.
 
     Args:
         config: the whole configuration.
@@ -71,107 +81,146 @@ def train(
         max_images: use the first so many images with boxes of each split.
         device: "auto", "cpu" or "cuda".
         overwrite: replace a run that is already in `out`.
+        resume: go on with the run in `out` if it was stopped; a finished one is left as it is.
+        max_minutes: stop after the step in which so many minutes have passed.
         quiet: nothing on stderr.
 
     Returns:
-        what metrics.json holds: the split, its number of images, the twelve COCO numbers, the time.
+        what metrics.json holds: the split, its number of images, the twelve COCO numbers, the time; of a run
+        that the clock stopped, `stopped_after_step`.
 
     Raises:
         ConfigError: a graph is missing or useless, or parts of the configuration do not fit.
         InputError: the data is not what it should be.
         ClassMatchError: graph, data and evaluation data do not name the same classes.
         OutputExistsError: `out` is there and `overwrite` is false.
-        TrainingError: a loss is not finite.
+        TrainingError: a loss is not finite, or the GPU's memory is full.
     """
     check_graph_wanted(config, graphs)
-    check_run_folder_free(out, overwrite=overwrite)
-    target_device = pick_device(device)
+    if resume and (out / METRICS_FILE).is_file() and not (out / STATE_FILE).is_file():
+        check_same_config(config, out)
+        return load_json(out / METRICS_FILE)
+    with join_processes(device) as processes:
+        going_on = resume and (out / STATE_FILE).is_file()
+        if going_on:
+            check_same_config(config, out)
+        elif processes.first:
+            check_run_folder_free(out, overwrite=overwrite)
+        target_device = pick_device(device, processes.local_rank)
+        inputs = _load_inputs(config, data, graphs, (split, eval_split), max_images)
+        seed_everything(config.train.seed)
+        model, messages = _build(config, inputs, None if going_on else init)
+        state = _state_of(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
+        identity = _identity(inputs, init)
+        if going_on:
+            load_state(state, out, identity, processes)
+            messages.append(f"goes on after step {state.step} of the run in {out}")
+        elif processes.rank:  # so that processes do not draw the same regions
+            seed_everything(config.train.seed + processes.rank)
+        _start_run_folder(out, config, inputs, state, processes)
+        opening = _opening_messages(config, inputs, model, processes)
+        with denormals_as_zero(), StopRequest(max_minutes) as stop, _log(out, state, processes, quiet) as log:
+            for text in [*opening, *messages]:
+                log.message(text)
+            loop = Loop(
+                config,
+                inputs.annotations,
+                inputs.evaluated,
+                out,
+                identity,
+                target_device,
+                processes,
+                log,
+                stop,
+            )
+            if not _fit(state, loop):
+                log.message(f"stopped after step {state.step}; --resume auto goes on from there")
+                stop.leave()
+                return {"stopped_after_step": state.step}
+        if processes.first:
+            save_json(state.result, out / METRICS_FILE)
+            (out / STATE_FILE).unlink(missing_ok=True)
+        return state.result
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    annotations: Annotations
+    evaluated: Annotations
+    knowledge: list[Knowledge]
+
+
+def _load_inputs(
+    config: Config, data: Path, graphs: Sequence[Path], splits: tuple[str, str], max_images: int | None
+) -> _Inputs:
+    """Read what is trained and evaluated on, and the graphs of its classes."""
     masks = config.model.mask is not None
-    annotations = load_annotations(data, split, max_images=max_images, masks=masks)
-    evaluated = load_annotations(data, eval_split, max_images=max_images, masks=masks)
+    annotations, evaluated = (
+        load_annotations(data, split, max_images=max_images, masks=masks) for split in splits
+    )
     evaluated = evaluated.with_classes(annotations.class_names, owner=str(annotations.path))
     if len(annotations.usable_images()) == 0:
         raise InputError(f"{annotations.path}: no image with a box to train on; expected one or more")
     names, synsets = annotations.class_names, annotations.synsets
-    knowledge = [load_knowledge(graph, names, synsets) for graph in graphs]
-    seed_everything(config.train.seed)
-    weights = torch.stack([part.graph_CC for part in knowledge]) if knowledge else None
-    model = build_model(config.model, annotations.num_classes, weights)
-    messages = list(model.messages)
+    return _Inputs(annotations, evaluated, [load_knowledge(graph, names, synsets) for graph in graphs])
+
+
+def _build(config: Config, inputs: _Inputs, init: Path | None) -> tuple[RCNN, list[str]]:
+    """Make the model, from another run's weights where given, and say what there is to say about it."""
+    weights = torch.stack([part.graph_CC for part in inputs.knowledge]) if inputs.knowledge else None
+    model = build_model(config.model, inputs.annotations.num_classes, weights)
+    messages = [*model.messages, *(message for part in inputs.knowledge for message in part.messages)]
     if init:
-        messages.append(load_fitting_weights(model, init, names))
+        messages.append(load_fitting_weights(model, init, inputs.annotations.class_names))
     freeze_others(model, config.train.part)
-    model.to(target_device)
-    _start_run_folder(out, config, annotations, knowledge)
-    steps_per_epoch = math.ceil(len(annotations.usable_images()) / config.train.batch_size)
-    with (
-        denormals_as_zero(),
-        TrainingLog(out / LOG_FILE, config.train.epochs, steps_per_epoch, quiet=quiet) as log,
-    ):
-        messages += [message for part in knowledge for message in part.messages]
-        for text in [*_opening_messages(config, annotations, evaluated, model), *messages]:
-            log.message(text)
-        try:
-            return fit(model, config, annotations, evaluated, out, target_device, log)
-        except (InputError, KeyboardInterrupt, SystemExit):
-            _save_first_steps(model, out, log)
-            raise
+    return model, messages
 
 
-def fit(
-    model: RCNN,
-    config: Config,
-    annotations: Annotations,
-    evaluated: Annotations,
-    out: Path,
-    device: torch.device,
-    log: TrainingLog,
-) -> dict[str, Any]:
-    """Run all epochs; save the weights after each; return the result of the last evaluation."""
+def _log(out: Path, state: TrainingState, processes: Processes, quiet: bool) -> TrainingLog:
+    """The run's log; of other processes than the first, nothing."""
+    path = out / LOG_FILE if processes.first else Path(os.devnull)
+    return TrainingLog(
+        path, state.epochs, state.steps_per_epoch, quiet=quiet or not processes.first, seconds=state.seconds
+    )
+
+
+def _fit(state: TrainingState, loop: Loop) -> bool:
+    """As `fit`, with a message that helps where the memory of a GPU is full."""
+    try:
+        return fit(state, loop)
+    except torch.cuda.OutOfMemoryError as error:
+        raise TrainingError(
+            f"step {state.step + 1}: the GPU's memory is full; take a smaller train.batch_size, a larger "
+            "train.accumulate, a smaller model.min_size, or train.precision=bf16"
+        ) from error
+
+
+def _state_of(model: RCNN, config: Config, steps_per_epoch: int) -> TrainingState:
+    """A model before its first step, with everything that it trains with."""
     settings = config.train
-    dataset = ImageDataset(annotations, annotations.usable_images(), flip=settings.flip, seed=settings.seed)
-    order = torch.Generator().manual_seed(settings.seed)
-    loader = build_loader(dataset, settings.batch_size, workers=settings.workers, shuffle=order)
+    device = next(model.parameters()).device
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
+    if settings.sync_batch_norm and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
+    if settings.compile:
+        model.backbone.compile()
     optimizer = build_optimizer(model, settings)
-    schedule = build_schedule(optimizer, settings, len(loader))
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    step, result = 0, {}
-    for epoch in range(1, settings.epochs + 1):
-        dataset.epoch = epoch
-        observed = []
-        set_training(model, settings.part)
-        for images, targets in iter_batches(loader, device):
-            step += 1
-            losses = model(images, targets)
-            optimizer.zero_grad(set_to_none=True)
-            torch.stack(list(losses.values())).sum().backward()  # type: ignore[no-untyped-call]
-            numbers = to_numbers(losses)
-            norm = torch.nn.utils.clip_grad_norm_(parameters, settings.clip_norm or math.inf)
-            check_finite({**numbers, "gradient norm": float(norm)}, step, dataset, targets)
-            optimizer.step()
-            observed.append(model.diagnostics())
-            log.step(step, float(schedule.get_last_lr()[0]), numbers, observed[-1])
-            schedule.step()
-        save_weights(model, out)
-        warn_of_collapse(observed, log)
-        last = epoch == settings.epochs
-        if last or (settings.eval_every and epoch % settings.eval_every == 0):
-            result = {
-                "epoch": epoch,
-                "step": step,
-                "seconds": round(log.seconds, 1),
-                **evaluate(model, evaluated),
-            }
-            log.write(result)
-            save_json(result, out / METRICS_FILE)
-    return result
+    schedule = build_schedule(optimizer, settings, steps_per_epoch)
+    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
+    return TrainingState(model, optimizer, schedule, scaler, settings.epochs, steps_per_epoch, average)
 
 
-def _save_first_steps(model: RCNN, out: Path, log: TrainingLog) -> None:
-    """Save the weights of a run that stops inside its first epoch; later the last whole epoch's stay."""
-    if log.steps_done and not (out / WEIGHTS_FILE).exists():
-        save_weights(model, out)
-        log.message(f"stopped in the first epoch: {WEIGHTS_FILE} has the weights after step {log.steps_done}")
+def _identity(inputs: _Inputs, init: Path | None) -> str:
+    """SHA-256 of what the run learns from: a run goes on only with the same."""
+    digest = hashlib.sha256(repr([part.graph_hash for part in inputs.knowledge]).encode())
+    digest.update(repr((inputs.annotations.class_names, init is not None)).encode())
+    for split in (inputs.annotations, inputs.evaluated):
+        for column in (split.image_ids, split.sizes_I2, split.offsets, split.boxes_xywh, split.class_N):
+            digest.update(np.ascontiguousarray(column).tobytes())
+        digest.update("\n".join(split.file_names.tolist()).encode())
+    return digest.hexdigest()
 
 
 def seed_everything(seed: int) -> None:
@@ -213,6 +262,23 @@ def check_graph_wanted(config: Config, graphs: Sequence[Path]) -> None:
         )
 
 
+def check_same_config(config: Config, out: Path) -> None:
+    """Check that a run goes on as it was started.
+
+    Raises:
+        ConfigError: a setting is another; the message names the first.
+    """
+    stored, wanted = load_config(out), flatten(config)
+    if stored.recipe != config.recipe:
+        raise ConfigError(f"{out}: is a run of recipe {stored.recipe}; found --recipe {config.recipe}")
+    for key, value in flatten(stored).items():
+        if wanted.get(key) != value and key not in MAY_CHANGE:
+            raise ConfigError(
+                f"{out}: was started with {key}={value}; found {wanted.get(key)}; a run goes on with "
+                "the same settings; give them, or start anew with --overwrite"
+            )
+
+
 def check_run_folder_free(out: Path, *, overwrite: bool) -> None:
     """Check that `out` may become a run folder.
 
@@ -225,67 +291,46 @@ def check_run_folder_free(out: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: holds other things than a run; give another --out")
 
 
-def check_finite(
-    numbers: Mapping[str, float], step: int, dataset: ImageDataset, targets: Sequence[Mapping[str, Tensor]]
-) -> None:
-    """Stop at the first number that is not finite.
-
-    Raises:
-        TrainingError: names the number, the step and the images of the batch.
-    """
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            images = [str(dataset.annotations.file_names[int(target["image"])]) for target in targets]
-            raise TrainingError(
-                f"step {step}: {name} is {value}; images of this step: {', '.join(images)}; "
-                "try a lower train.lr, more train.warmup_iterations, or train.clip_norm"
-            )
-
-
-def warn_of_collapse(observed: Sequence[Mapping[str, float]], log: TrainingLog) -> None:
-    """Say so, once a run, when what a reasoning head adds was too small to be read during an epoch.
-
-    Args:
-        observed: what the heads said at each step of the epoch; the mean counts, single steps vary widely.
-        log: where to say it.
-    """
-    for name in observed[0]:
-        mean = sum(diagnostics[name] for diagnostics in observed) / len(observed)
-        if name.endswith("context_sd_ratio") and mean < COLLAPSED_SD_RATIO:
-            log.warn(
-                f"{name} was below {COLLAPSED_SD_RATIO} in an epoch: what the reasoning head adds is too "
-                "small to be used; start from a trained baseline (--init), or take its working form"
-            )
-
-
-def to_numbers(losses: Mapping[str, Tensor]) -> dict[str, float]:
-    """Bring named losses to the CPU in one copy."""
-    values = torch.stack([loss.detach().float() for loss in losses.values()]).tolist()
-    return dict(zip(losses, values, strict=True))
-
-
 def _start_run_folder(
-    out: Path, config: Config, annotations: Annotations, knowledge: Sequence[Knowledge]
+    out: Path, config: Config, inputs: _Inputs, state: TrainingState, processes: Processes
 ) -> None:
-    """Make the folder, or clear the run that is in it, and write what is known before training."""
-    out.mkdir(exist_ok=True)
-    for name in (WEIGHTS_FILE, METRICS_FILE, LOG_FILE, CONFIG_FILE, CLASSES_FILE):
-        (out / name).unlink(missing_ok=True)
-    category_ids = tuple(annotations.category_ids.tolist())
-    graph_hashes = tuple(part.graph_hash for part in knowledge)
-    save_config(config, out)
-    save_classes(RunClasses(annotations.class_names, annotations.synsets, category_ids, graph_hashes), out)
+    """Make the folder, or clear the run that is in it, and write what is known before training.
+
+    A run that goes on keeps everything but what its log has of later steps.
+    """
+    if processes.first and state.step:
+        cut_log(out / LOG_FILE, state.step, state.epochs_done)
+    elif processes.first:
+        out.mkdir(exist_ok=True)
+        for name in (
+            WEIGHTS_FILE, BEST_FILE, STATE_FILE, METRICS_FILE, LOG_FILE, CONFIG_FILE, CLASSES_FILE
+        ):  # fmt: skip
+            (out / name).unlink(missing_ok=True)
+        annotations = inputs.annotations
+        graph_hashes = tuple(part.graph_hash for part in inputs.knowledge)
+        category_ids = tuple(annotations.category_ids.tolist())
+        save_config(config, out)
+        save_classes(
+            RunClasses(annotations.class_names, annotations.synsets, category_ids, graph_hashes), out
+        )
+    processes.gather(None)  # the others wait
 
 
-def _opening_messages(
-    config: Config, annotations: Annotations, evaluated: Annotations, model: RCNN
-) -> list[str]:
+def _opening_messages(config: Config, inputs: _Inputs, model: RCNN, processes: Processes) -> list[str]:
+    annotations, evaluated = inputs.annotations, inputs.evaluated
     million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     device = next(model.parameters()).device
     left_out = ", ".join(f"{count} {reason}" for reason, count in annotations.skipped().items() if count)
-    return [
-        f"{config.recipe}: {million:.2f} M parameters on {device}, {annotations.num_classes} classes",
+    messages = [
+        f"{config.recipe}: {million:.2f} M parameters on {device}, {annotations.num_classes} classes"
+        + (f", {processes.count} processes" if processes.count > 1 else ""),
         f"training on {len(annotations.usable_images())} images of {annotations.path}"
         + (f"; left out: {left_out}" if left_out else ""),
         f"evaluating on {evaluated.num_images} images of {evaluated.path}",
     ]
+    lr = peak_lr(config.train)
+    if lr != config.train.lr:
+        messages.append(
+            f"lr {lr:.3g}: {config.train.lr:.3g} is for {config.train.reference_batch} images a step"
+        )
+    return messages

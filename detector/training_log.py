@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from detector.files import atomic_path
+
 #: Where stderr is not a terminal: a line at the end of each epoch, and at least so often, in seconds.
 PLAIN_LINE_EVERY_S = 30.0
 
@@ -16,14 +18,17 @@ class TrainingLog:
     """Writes a JSON object a line to a file, and shows progress: a bar on a terminal, plain lines elsewhere.
 
     Args:
-        path: the file; it is made anew, and every line is on disk when the call returns.
+        path: the file; every line is on disk when the call returns.
         epochs: number of epochs of the run.
         steps_per_epoch: steps in each.
         quiet: nothing on stderr.
+        seconds: time that the run has taken before; above 0, lines are added to those in the file.
     """
 
-    def __init__(self, path: Path, epochs: int, steps_per_epoch: int, *, quiet: bool = False) -> None:
-        self._file = path.open("w", encoding="utf-8")
+    def __init__(
+        self, path: Path, epochs: int, steps_per_epoch: int, *, quiet: bool = False, seconds: float = 0.0
+    ) -> None:
+        self._file = path.open("a" if seconds else "w", encoding="utf-8")
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._quiet = quiet
@@ -33,7 +38,8 @@ class TrainingLog:
         self._task = (
             self._bar.add_task("training", total=epochs * steps_per_epoch, text="") if self._bar else None
         )
-        self._started = self._last_line = time.monotonic()
+        self._last_line = time.monotonic()
+        self._started = self._last_line - seconds
 
     def __enter__(self) -> "TrainingLog":
         if self._bar:
@@ -49,7 +55,7 @@ class TrainingLog:
 
     @property
     def seconds(self) -> float:
-        """Wall time since the log was opened."""
+        """Wall time of the run."""
         return time.monotonic() - self._started
 
     def write(self, record: Mapping[str, Any]) -> None:
@@ -101,6 +107,29 @@ class TrainingLog:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def cut_log(path: Path, step: int, epochs_done: int) -> None:
+    """Take out of a log what was written after the state that a run goes on from.
+
+    Args:
+        path: the log; nothing happens where there is none.
+        step: steps done.
+        epochs_done: epochs done, their evaluation included.
+    """
+    if not path.is_file():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        try:
+            record = json.loads(line)
+        except ValueError:  # the process ended while it wrote this line
+            continue
+        late = "metrics" in record and record["epoch"] > epochs_done
+        if record.get("step", 0) <= step and not late:
+            kept.append(line)
+    with atomic_path(path) as part:
+        part.write_text("".join(kept), encoding="utf-8")
 
 
 def _make_bar() -> Any:

@@ -42,6 +42,20 @@ from detector.cli.output import echo_json, echo_metrics
     show_default=True,
     help="Where to train; auto takes a GPU when there is one.",
 )
+@click.option(
+    "--resume",
+    type=click.Choice(["auto", "never"]),
+    default="never",
+    show_default=True,
+    help="auto: go on with the run in --out if it was stopped, else start it.",
+)
+@click.option(
+    "--max-time",
+    "max_minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="MINUTES",
+    help="Stop after so many minutes; --resume auto goes on.",
+)
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the run that is in --out.")
 @click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
 def train_command(
@@ -52,17 +66,21 @@ def train_command(
     batch_size: int | None,
     seed: int | None,
     assignments: tuple[str, ...],
+    resume: str,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Train a detector and evaluate it.
 
     --out becomes a run folder: config.json, classes.json, model.safetensors (saved after every epoch),
-    log.jsonl and metrics.json. A flag beats --set, and --set beats the recipe.
+    log.jsonl and metrics.json. A flag beats --set, and --set beats the recipe. Ctrl-C and SIGTERM stop after
+    the step; until the run is finished, state.pt has what --resume auto goes on from.
 
     Example: detector train --data data/sample --graph relation.npz --recipe reasoning_rcnn_sample --out run
 
     Example: detector train --data DATA --recipe faster_rcnn_r50_fpn --set train.lr=0.0025 --out run
+
+    Example: torchrun --nproc-per-node 8 -m detector train --data DATA --recipe faster_rcnn_r50_fpn --out run
     """
     from detector.overrides import override, parse_assignments
     from detector.recipes import load_recipe
@@ -71,8 +89,10 @@ def train_command(
     flags = {"train.epochs": epochs, "train.batch_size": batch_size, "train.seed": seed}
     given = {key: value for key, value in flags.items() if value is not None}
     config = override(load_recipe(recipe), {**parse_assignments(assignments), **given})
-    result = train(config, data, out, **options)
+    result = train(config, data, out, resume=resume == "auto", **options)
+    if not result:  # not the first of several processes
+        return
     if as_json:
         echo_json({"run": str(out), **result})
-    else:
+    elif "metrics" in result:
         echo_metrics(result)

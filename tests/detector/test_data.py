@@ -14,7 +14,7 @@ from PIL import Image
 from tiny_data import COLOURS, SIDE, change_json, write_data
 
 from detector.annotations import Annotations, find_annotation_file, load_annotations, to_clipped_xyxy
-from detector.data import ImageDataset, build_loader, iter_batches, load_image
+from detector.data import ImageDataset, iter_batches, load_batches, load_image
 from detector.errors import ClassMatchError, InputError
 
 
@@ -253,7 +253,9 @@ def test_a_broken_image_is_refused(folder: Path, content: bytes | str) -> None:
 def test_an_image_of_another_size_than_in_the_json_is_refused(folder: Path) -> None:
     Image.new("RGB", (SIDE, SIDE - 1)).save(folder / "images" / "train_0.png")
     annotations = load_annotations(folder, "train")
-    loader = build_loader(ImageDataset(annotations, annotations.usable_images()), 2)
+    loader = load_batches(
+        ImageDataset(annotations, annotations.usable_images()), [np.arange(2), np.arange(2, 4)]
+    )
     with pytest.raises(
         InputError, match=r"train_0.png: the file is 64 x 63 px; expected 64 x 64 as in train.json"
     ):
@@ -296,11 +298,13 @@ def test_an_error_in_a_worker_process_is_one_line_too(folder: Path) -> None:
     (folder / "images" / "train_2.png").write_bytes(b"broken")
     program = (
         "from pathlib import Path\n"
+        "import numpy as np\n"
         "from detector.annotations import load_annotations\n"
-        "from detector.data import ImageDataset, build_loader, iter_batches\n"
+        "from detector.data import ImageDataset, load_batches, iter_batches\n"
         "from detector.errors import InputError\n"
         "annotations = load_annotations(Path('.'), 'train')\n"
-        "loader = build_loader(ImageDataset(annotations, annotations.usable_images()), 2, workers=1)\n"
+        "dataset = ImageDataset(annotations, annotations.usable_images())\n"
+        "loader = load_batches(dataset, [np.arange(2), np.arange(2, 4)], workers=1)\n"
         "try:\n    list(iter_batches(loader, 'cpu'))\n"
         "except InputError as error:\n    print(error)\n"
     )

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tiny_data import change_json, write_data, write_graph
 
 from detector.cli import main
@@ -211,7 +212,7 @@ def test_interruption_is_code_130_and_not_a_traceback(
 def test_being_terminated_is_code_143_and_the_steps_done_are_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import detector.train as module
+    import detector.training_loop as module
 
     def terminate(numbers: object, step: int, *rest: object) -> None:
         if step == 2:
@@ -229,6 +230,7 @@ def test_being_terminated_is_code_143_and_the_steps_done_are_kept(
     assert end.value.code == 143
     assert "Traceback" not in capsys.readouterr().err
     assert (tmp_path / "run" / "model.safetensors").is_file()
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 2
 
 
 def test_a_split_without_images_is_refused(

@@ -1,0 +1,144 @@
+"""A stopped run goes on to the bits that it would have reached without the stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tiny_data import change_json, write_data
+
+from detector.config import Config
+from detector.errors import ConfigError, InputError
+from detector.overrides import override
+from detector.recipes import load_recipe
+from detector.train import train
+
+SETTINGS = {
+    "train.epochs": 3,
+    "train.batch_size": 2,
+    "train.eval_every": 1,
+    "train.average_decay": 0.9,
+    "train.sampling": "repeat_factor",
+    "train.repeat_threshold": 0.9,
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return write_data(tmp_path / "data")
+
+
+def config(**settings: object) -> Config:
+    more = {f"train.{key}": value for key, value in settings.items()}
+    return override(load_recipe("faster_rcnn_sample"), {**SETTINGS, **more})
+
+
+def left(run: Path) -> dict[str, Any]:
+    """What a finished run leaves, without times."""
+
+    def timeless(record: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in record.items() if key != "seconds"}
+
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return {
+        "files": sorted(path.name for path in run.iterdir()),
+        "weights": (run / "model.safetensors").read_bytes(),
+        "best": (run / "best.safetensors").read_bytes(),
+        "metrics": timeless(json.loads((run / "metrics.json").read_text())),
+        "log": [timeless(record) for record in log if "message" not in record],
+    }
+
+
+def start(data: Path, run: Path, *more: str) -> subprocess.Popen[bytes]:
+    values = [f"--set={key}={value}" for key, value in SETTINGS.items()]
+    command = ["train", "--recipe", "faster_rcnn_sample", "--data", str(data), "--out", str(run)]
+    arguments = [sys.executable, "-m", "detector", *command, *values, "--resume", "auto", *more]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(arguments, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def wait_for_steps(run: Path, count: int, process: subprocess.Popen[bytes]) -> None:
+    log = run / "log.jsonl"
+    while not log.is_file() or log.read_text().count('"lr"') < count:
+        assert process.poll() is None, "it has ended before it could be stopped"
+        time.sleep(0.002)
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config(), data, whole, quiet=True)
+    for steps in (3, 7):  # each time further on; the state is that of a step before
+        process = start(data, stopped, "--set=train.save_every=2")
+        wait_for_steps(stopped, steps, process)
+        process.kill()
+        process.wait()
+        assert (stopped / "state.pt").is_file()
+        assert not (stopped / "metrics.json").is_file() or steps > 4
+    train(config(save_every=2), data, stopped, resume=True, quiet=True)
+    assert left(stopped) == left(whole)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_after_the_step_and_the_run_goes_on_from_there(
+    data: Path, tmp_path: Path, number: int, code: int
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config(), data, whole, quiet=True)
+    process = start(data, stopped)
+    wait_for_steps(stopped, 2, process)
+    process.send_signal(number)
+    assert process.wait() == code
+    done = sum("lr" in json.loads(line) for line in (stopped / "log.jsonl").read_text().splitlines())
+    assert torch.load(stopped / "state.pt", weights_only=True)["step"] == done
+    train(config(), data, stopped, resume=True, quiet=True)
+    assert left(stopped) == left(whole)
+
+
+def test_the_clock_stops_a_run_too(data: Path, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config(), data, whole, quiet=True)
+    for _ in range(3):
+        assert train(config(), data, stopped, resume=True, max_minutes=1e-9, quiet=True).keys() == {
+            "stopped_after_step"
+        }
+    result = train(config(), data, stopped, resume=True, quiet=True)
+    assert left(stopped) == left(whole)
+    assert train(config(), data, stopped, resume=True, quiet=True) == result, "finished: nothing to do"
+
+
+def test_a_run_goes_on_only_with_the_same_settings_and_data(data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(config(), data, run, max_minutes=1e-9, quiet=True)
+    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+    with pytest.raises(ConfigError, match=r"was started with train.lr=.*; found 0.5"):
+        train(config(lr=0.5), data, run, resume=True, quiet=True)
+    with pytest.raises(ConfigError, match="is a run of recipe faster_rcnn_sample"):
+        train(load_recipe("cascade_sample"), data, run, resume=True, quiet=True)
+    change_json(data / "train.json", lambda document: document["annotations"].pop())
+    with pytest.raises(InputError, match=r"state.pt: was written for other data or another graph"):
+        train(config(), data, run, resume=True, quiet=True)
+    (run / "state.pt").write_bytes(kept["state.pt"][:1000])
+    with pytest.raises(InputError, match=r"state.pt: cannot be read"):
+        train(config(), data, run, resume=True, quiet=True)
+    (run / "state.pt").write_bytes(kept["state.pt"])
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == kept
+
+
+def test_state_is_read_without_running_what_is_in_it(data: Path, tmp_path: Path) -> None:
+    run, touched = tmp_path / "run", tmp_path / "touched"
+    train(config(), data, run, max_minutes=1e-9, quiet=True)
+
+    class Trap:
+        def __reduce__(self) -> tuple[Any, ...]:
+            return Path.touch, (touched,)
+
+    torch.save({"format": 1, "model": Trap()}, run / "state.pt")
+    with pytest.raises(InputError, match=r"state.pt: cannot be read"):
+        train(config(), data, run, resume=True, quiet=True)
+    assert not touched.exists()
