@@ -174,9 +174,7 @@ class GraphLayer(nn.Module):
 
     def forward(self, nodes_RV: Tensor, graph: RegionGraph) -> Tensor:
         """Return h, (R, out_features)."""
-        weight_KRt = self.kernel_weights(graph.position_Rt2) * graph.edge_Rt
-        if self.averaged:
-            weight_KRt = weight_KRt / weight_KRt.sum(dim=2, keepdim=True).clamp(min=1e-12)
+        weight_KRt = self.propagation_weights(graph)
         blocks = self.transform(nodes_RV).chunk(len(weight_KRt), dim=1)  # cheaper before than after the sum
         sums = [
             torch.einsum("rt,rte->re", weight_Rt, block_RE[graph.index_Rt])
@@ -184,13 +182,24 @@ class GraphLayer(nn.Module):
         ]
         return torch.cat(sums, dim=1)
 
-    def kernel_weights(self, position_Rt2: Tensor) -> Tensor:
-        """Return w_k(u), (kernels, R, t), each at most 1."""
+    def propagation_weights(self, graph: RegionGraph) -> Tensor:
+        """Return w_k e_ij, (kernels, R, t); averaged, over its sum over the neighbours.
+
+        The average is a softmax of logarithms: a kernel that sees nothing near still has its nearest.
+        """
+        log_weight_KRt = self.log_kernel_weights(graph.position_Rt2)
+        if self.averaged:
+            smallest = torch.finfo(torch.float32).tiny
+            return (log_weight_KRt + graph.edge_Rt.clamp(min=smallest).log()).softmax(dim=2)
+        return log_weight_KRt.exp() * graph.edge_Rt
+
+    def log_kernel_weights(self, position_Rt2: Tensor) -> Tensor:
+        """Return the logarithm of w_k(u), (kernels, R, t), at most 0."""
         offset_KRt2 = position_Rt2 - self.mean[:, None, None, :]
         distance, angle = offset_KRt2[..., 0], _nearest_turn(offset_KRt2[..., 1])
         root = (-self.log_scale).exp()[:, :, None, None]
         first, second = root[:, 0] * distance, self.slant[:, None, None] * distance + root[:, 1] * angle
-        return (-0.5 * (first.square() + second.square())).exp()
+        return -0.5 * (first.square() + second.square())
 
 
 class SGRNHead(nn.Module):

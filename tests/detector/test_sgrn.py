@@ -6,6 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from tiny_models import NUM_CLASSES, head_inputs, random_regions
 from torch import Tensor
 
@@ -192,10 +194,30 @@ def test_pseudo_coordinates_against_loops() -> None:
     np.testing.assert_allclose(found.double().numpy(), expected, rtol=1e-4, atol=1e-6)
 
 
+coordinate = st.integers(0, 200)
+box = st.tuples(coordinate, coordinate, st.integers(1, 60), st.integers(1, 60))
+
+
+@given(st.lists(box, min_size=2, max_size=6), st.integers(-50, 50))
+def test_positions_are_opposite_between_two_boxes_and_do_not_change_when_all_boxes_move(
+    corners_and_sizes: list[tuple[int, ...]], shift: int
+) -> None:
+    boxes = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in corners_and_sizes], dtype=torch.float32)
+    everyone, size = torch.arange(len(boxes)).repeat(len(boxes), 1), torch.tensor([160, 320])
+    position = pseudo_coordinates(boxes, everyone, size)
+    distance, angle = position.unbind(dim=2)
+    torch.testing.assert_close(distance, distance.T)
+    apart = distance > 1e-6
+    for turn in (torch.sin, torch.cos):
+        torch.testing.assert_close(turn(angle)[apart], -turn(angle.T)[apart], rtol=1e-4, atol=1e-5)
+    moved = pseudo_coordinates(boxes + shift, everyone, size)
+    torch.testing.assert_close(moved[apart], position[apart], rtol=1e-3, atol=1e-4)
+
+
 def test_kernels_are_gaussians_of_distance_and_angle() -> None:
     layer = make_head().layers[0]
     position = torch.rand(4, 2, 2, generator=torch.Generator().manual_seed(5)) * torch.tensor([1.0, 6.0]) - 3
-    found = layer.kernel_weights(position).detach().double().numpy()
+    found = layer.log_kernel_weights(position).exp().detach().double().numpy()
     for i, t in np.ndindex(4, 2):
         expected = slow_kernels(layer, *position[i, t].tolist())
         np.testing.assert_allclose(found[:, i, t], expected, rtol=1e-4)
@@ -203,11 +225,24 @@ def test_kernels_are_gaussians_of_distance_and_angle() -> None:
 
 def test_a_kernel_is_one_at_its_mean_and_does_not_jump_where_the_angle_does() -> None:
     layer = make_head().layers[0]
-    at_mean = layer.kernel_weights(layer.mean[:, None, :].detach())
+    at_mean = layer.log_kernel_weights(layer.mean[:, None, :].detach()).exp()
     torch.testing.assert_close(at_mean.diagonal(dim1=0, dim2=1).squeeze(), torch.ones(3))
     nearly = math.pi - 1e-4
-    across = layer.kernel_weights(torch.tensor([[[0.3, nearly], [0.3, -nearly]]]))
+    across = layer.log_kernel_weights(torch.tensor([[[0.3, nearly], [0.3, -nearly]]])).exp()
     torch.testing.assert_close(across[..., 0], across[..., 1], rtol=1e-2, atol=1e-4)
+
+
+def test_an_average_is_one_also_where_a_kernel_sees_nothing() -> None:
+    layer = make_head(form="working").layers[0]
+    torch.nn.init.constant_(layer.log_scale, math.log(0.01))
+    torch.nn.init.constant_(layer.mean, 50.0)
+    position = torch.tensor([[[0.0, 0.0], [0.9, 0.0]]])
+    graph = RegionGraph(torch.tensor([[0, 1]]), torch.tensor([[1.0, 0.0]]), position)
+    weight = layer.propagation_weights(graph)
+    torch.testing.assert_close(weight.sum(dim=2), torch.ones(3, 1))
+    weight[:, 0, 0].sum().backward()
+    assert layer.mean.grad is not None
+    assert torch.isfinite(layer.mean.grad).all()
 
 
 def test_neighbours_sit_closer_to_what_a_kernel_looks_at_the_more_they_send() -> None:
