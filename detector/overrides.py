@@ -177,4 +177,5 @@ def _name(hint: Any) -> str:
         if arguments[1:] == (Ellipsis,):
             return f"a list of {_name(arguments[0])} (1,2,3)"
         return f"a list of {len(arguments)} values"
-    return {int: "a whole number", float: "a number", bool: "true or false", str: "text"}.get(hint, str(hint))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    return words.get(hint) or getattr(hint, "__name__", str(hint))

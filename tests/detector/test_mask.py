@@ -139,6 +139,17 @@ def test_without_foreground_the_loss_is_zero_and_has_a_gradient() -> None:
 
 
 @every_arm
+def test_images_without_objects_train(heads: tuple[HeadConfig, ...]) -> None:
+    _, targets = discs(1)
+    nothing = {name: value[:0] for name, value in targets[0].items()}
+    model = tiny_model(*heads, mask=MASK)
+    losses = model([random_image(1), random_image(2)], [nothing, nothing])
+    torch.stack(list(losses.values())).sum().backward()
+    assert losses["mask"].item() == 0
+    assert all(torch.isfinite(loss) for loss in losses.values())
+
+
+@every_arm
 def test_training_has_a_mask_loss_that_reaches_every_parameter(heads: tuple[HeadConfig, ...]) -> None:
     model = tiny_model(*heads, mask=MASK)
     losses = model(*discs(3))

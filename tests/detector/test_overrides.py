@@ -8,7 +8,7 @@ import pytest
 from detector.config import TrainConfig
 from detector.errors import ConfigError
 from detector.overrides import flatten, override, parse_assignments
-from detector.recipes import RECIPES
+from detector.recipes import RECIPES, load_recipe
 
 
 @dataclass(frozen=True)
@@ -140,3 +140,8 @@ def test_a_configuration_survives_json_and_text(name: str) -> None:
     assert override(config, stored) == config
     texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in stored.items()}
     assert override(config, texts) == config
+
+
+def test_a_part_that_only_a_recipe_can_give_is_not_set_by_hand() -> None:
+    with pytest.raises(ConfigError, match=r"setting model\.mask: found 1; expected MaskConfig or none"):
+        override(load_recipe("faster_rcnn_sample"), {"model.mask": "1"})

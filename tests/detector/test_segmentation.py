@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from tiny_data import change_json, write_data
@@ -68,6 +70,16 @@ def test_run_lengths_are_read_compressed_and_plain() -> None:
         found = to_run_lengths(text, 3, 4)
         assert found == runs
         assert np.array_equal(decode_mask(found), mask)
+
+
+@given(
+    shape=st.tuples(st.integers(1, 9), st.integers(1, 9)), share=st.floats(0, 1), seed=st.integers(0, 1000)
+)
+def test_any_mask_goes_through_run_lengths_and_back(shape: tuple[int, int], share: float, seed: int) -> None:
+    mask = (np.random.default_rng(seed).random(shape) < share).astype(np.uint8)
+    (runs,) = encode_masks(mask[None])
+    assert np.array_equal(decode_mask(runs), mask)
+    assert to_run_lengths(json.dumps(runs).encode(), *shape) == runs
 
 
 def test_two_polygons_are_one_mask_and_one_without_area_is_left_out() -> None:
