@@ -24,7 +24,7 @@ Equations: for one image, n the region that looks and m one that it looks at, it
     ground truth by the threshold and no other more, the one of the highest score.
 
 Shapes: f (N, D), W_Q and W_K (heads d_k, D), W_V (D, D), W_G (heads, 64), w_A, w_G and w (heads, N, M); with
-    duplicates a dimension V, the classes, comes first.
+    duplicates a dimension V, the classes, comes first. Equations 2 to 6 are in object_relation.py.
 
 Departs from the paper:
     - As in the official code: all matrices have biases; the module comes before the ReLU of its linear layer;
@@ -46,10 +46,9 @@ Numbers: COCO minival, ResNet-50 Faster R-CNN 29.6 AP; {1, 1} modules 31.9, {4, 
     has 3,149,840 parameters, the released duplicate removal 544,789: so have ours.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, get_args
 
 import torch
 from torch import Tensor, nn
@@ -59,16 +58,7 @@ from torchvision.ops import box_iou
 from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, RemovalInputs
 from detector.knowledge import FOREGROUND
-
-#: Numbers in E_G: four, each as sines and cosines of eight wave lengths.
-EMBEDDING_WIDTH = 64
-
-#: Wave lengths grow from 2 pi to this times 2 pi.
-LONGEST_WAVE = 1000.0
-
-Form = Literal["printed", "released"]
-Geometry = Literal["full", "unary", "none"]
-Index = Tensor | slice
+from detector.object_relation import Form, Geometry, Index, ObjectRelation, embed, sinusoids, start_small
 
 
 @dataclass(frozen=True)
@@ -128,60 +118,6 @@ class LearnedRemovalConfig:
         return LearnedRemoval(self, inputs)
 
 
-class ObjectRelation(nn.Module):
-    """The object relation module, equations 2 to 6 (algorithm 1).
-
-    Args:
-        width: D, of the features; a multiple of `heads`.
-        heads: N_r, relations.
-        key_width: d_k.
-        geometry: "full" has a W_G.
-    """
-
-    def __init__(self, width: int, heads: int, key_width: int, geometry: Geometry) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query = nn.Linear(width, heads * key_width)
-        self.key = nn.Linear(width, heads * key_width)
-        self.value = nn.Linear(width, width)  # W_V of all heads, one below the other
-        self.geometry = nn.Linear(EMBEDDING_WIDTH, heads) if geometry == "full" else None
-        self.apply(start_small)
-
-    def forward(self, features: Tensor, seen: Index, place: Tensor | None) -> Tensor:
-        """Return the features with what they take from others, (..., N, D), in float32.
-
-        Args:
-            features: (..., N, D).
-            seen: which of the N are looked at; all look.
-            place: what `embed` returns for the same boxes.
-        """
-        if self.geometry is None and place is not None:
-            features = features + place
-        query, key, value = (
-            self._by_head(layer(rows))
-            for layer, rows in (
-                (self.query, features),
-                (self.key, features[..., seen, :]),
-                (self.value, features[..., seen, :]),
-            )
-        )
-        with torch.autocast(features.device.type, enabled=False):
-            related: Tensor = self.weigh(query, key, place) @ value
-        return features + related.transpose(-3, -2).flatten(-2)
-
-    def weigh(self, query: Tensor, key: Tensor, place: Tensor | None) -> Tensor:
-        """Equations 3 to 5: w, (..., heads, N, M), from (..., heads, N or M, d_k)."""
-        logits = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])
-        if self.geometry is not None:
-            logits = logits + self.geometry(place).clamp(min=1e-6).log().movedim(-1, -3)
-        return logits.softmax(dim=-1)
-
-    def _by_head(self, rows: Tensor) -> Tensor:
-        """Cut (..., N, heads * width) into (..., heads, N, width), float32."""
-        shape = (*rows.shape[:-1], self.heads, rows.shape[-1] // self.heads)
-        return rows.float().reshape(shape).transpose(-3, -2)
-
-
 class RelationHead(nn.Module):
     """Two linear layers with relation modules after each, image by image (equation 10).
 
@@ -213,7 +149,8 @@ class RelationHead(nn.Module):
 
     def _of_one_image(self, pooled_NCPP: Tensor, regions: Regions) -> Tensor:
         seen: Index = slice(None) if regions.proposed_R is None else regions.proposed_R
-        place = embed(regions.boxes_R4, regions.boxes_R4[seen], self.config)
+        config, boxes = self.config, regions.boxes_R4
+        place = embed(boxes, boxes[seen], config.width, config.geometry, config.form)
         features: Tensor = self.fc6(pooled_NCPP.flatten(1))
         for relation in self.relations6:
             features = relation(features, seen, place)
@@ -273,9 +210,10 @@ class LearnedRemoval(nn.Module):
         """
         ranks = torch.arange(rows_VN.shape[1], device=boxes_R4.device) + self.first_rank
         features = self.appearance(features_RD)[rows_VN] + self.rank(sinusoids(ranks, self.rank_width))
-        boxes = boxes_R4[rows_VN]
-        place = embed(boxes, boxes, self.config)
-        features = self.relation(features, slice(None), place).relu()
+        regions_U, box_VN = torch.unique(rows_VN, return_inverse=True)
+        config, boxes_U4 = self.config, boxes_R4[regions_U]
+        place = embed(boxes_U4, boxes_U4, config.width, config.geometry, config.form)
+        features = self.relation(features, slice(None), place, box_VN).relu()
         probabilities: Tensor = self.classifier(features).float().sigmoid()
         return probabilities
 
@@ -339,49 +277,6 @@ def correct_boxes(boxes_N4: Tensor, truth_G4: Tensor, thresholds: Sequence[float
     first_NGT = (matched_NGT == 1) & (matched_NGT.cumsum(dim=0) == 1)
     correct_NT: Tensor = first_NGT.any(dim=1).to(boxes_N4.dtype)
     return correct_NT
-
-
-def embed(boxes: Tensor, seen: Tensor, config: RelationConfig | LearnedRemovalConfig) -> Tensor | None:
-    """What the geometry of a configuration needs to know of boxes; None for "none".
-
-    Args:
-        boxes: (..., N, 4), of the regions that look.
-        seen: (..., M, 4), of the regions that are looked at.
-        config: its form says whether distances are divided by the box that is seen or that looks.
-
-    Returns:
-        "full": E_G, (..., N, M, 64), the same wherever the two are. "unary": (..., N, D). Both float32.
-    """
-    if config.geometry == "none":
-        return None
-    centre, size = _centre_and_size(boxes)
-    if config.geometry == "unary":
-        return sinusoids(torch.cat([centre, size], dim=-1), config.width // 4).flatten(-2)
-    centre, size = centre[..., :, None, :], size[..., :, None, :]
-    seen_centre, seen_size = (part[..., None, :, :] for part in _centre_and_size(seen))
-    unit = seen_size if config.form == "printed" else size
-    distance = ((seen_centre - centre).abs() / unit).clamp(min=1e-3).log()
-    numbers = torch.cat([distance, (size / seen_size).log()], dim=-1)
-    return sinusoids(100 * numbers, EMBEDDING_WIDTH // 4).flatten(-2)
-
-
-def sinusoids(values: Tensor, width: int) -> Tensor:
-    """Sines, then cosines, of each value at width / 2 wave lengths (Vaswani et al. 2017, section 3.5)."""
-    steps = torch.arange(width // 2, device=values.device) / (width // 2)
-    angles = values[..., None].float() / LONGEST_WAVE**steps
-    return torch.cat([angles.sin(), angles.cos()], dim=-1)
-
-
-def start_small(layer: nn.Module) -> None:
-    """Start a linear layer at N(0, 0.01^2) with biases of 0; leave others."""
-    if isinstance(layer, nn.Linear):
-        nn.init.normal_(layer.weight, std=0.01)
-        nn.init.zeros_(layer.bias)
-
-
-def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
-    boxes = boxes.float()
-    return (boxes[..., :2] + boxes[..., 2:]) / 2, (boxes[..., 2:] - boxes[..., :2]).clamp(min=1.0)
 
 
 def _check_options(section: str, config: RelationConfig | LearnedRemovalConfig) -> None:

@@ -114,7 +114,7 @@ def relation_nms_sample() -> Config:
     Expected: see docs/log.md.
     Table: none.
     """
-    return _learned("relation_nms_sample", _without_sampling(relation_sample()))
+    return _learned_small("relation_nms_sample")
 
 
 def relation_nms_frozen_sample() -> Config:
@@ -126,7 +126,7 @@ def relation_nms_frozen_sample() -> Config:
     Expected: see docs/log.md.
     Table: none.
     """
-    config = _learned("relation_nms_frozen_sample", _without_sampling(relation_sample()))
+    config = _learned_small("relation_nms_frozen_sample")
     return replace(config, train=replace(config.train, epochs=10, part="duplicate_removal"))
 
 
@@ -164,6 +164,15 @@ def _without_sampling(config: Config) -> Config:
 
 def _learned(name: str, config: Config) -> Config:
     """Learned duplicate removal in the same detector; 150 boxes a class, as in the code with a pyramid."""
-    removal = LearnedRemovalConfig(form="released", first=150)
+    return _with_removal(name, config, LearnedRemovalConfig(form="released", first=150))
+
+
+def _learned_small(name: str) -> Config:
+    """Learned duplicate removal for the tiny detector, all of whose proposals it trains on."""
+    removal = LearnedRemovalConfig(form="released", first=40, width=64, heads=8, key_width=16)
+    return _with_removal(name, _without_sampling(relation_sample()), removal)
+
+
+def _with_removal(name: str, config: Config, removal: LearnedRemovalConfig) -> Config:
     model = replace(config.model, duplicate_removal=removal, score_threshold=0.001)
     return replace(config, recipe=name, model=model)

@@ -15,14 +15,12 @@ from torch import Tensor, nn
 from detector.config import StageConfig
 from detector.errors import ConfigError
 from detector.interfaces import RemovalInputs, TwoLinearConfig
+from detector.object_relation import ObjectRelation, embed, sinusoids
 from detector.reasoning.relation_networks import (
     LearnedRemoval,
     LearnedRemovalConfig,
-    ObjectRelation,
     RelationConfig,
     correct_boxes,
-    embed,
-    sinusoids,
 )
 
 WIDTH, HEADS, KEY_WIDTH = 16, 4, 3
@@ -102,14 +100,10 @@ def slow_relation(
     return result
 
 
-def options(geometry: str, form: str) -> RelationConfig:
-    return RelationConfig(form=form, geometry=geometry, **SMALL)
-
-
 @pytest.mark.parametrize("form", ["printed", "released"])
 def test_the_geometry_of_two_boxes_is_the_four_logs_as_waves(form: str) -> None:
     boxes = torch.tensor(BOXES, dtype=torch.float32)
-    place = embed(boxes, boxes[:3], options("full", form))
+    place = embed(boxes, boxes[:3], WIDTH, "full", form).movedim(0, -1)
     assert place.shape == (5, 3, 64)
     expected = [[slow_geometry(BOXES, n, m, form) for m in range(3)] for n in range(5)]
     np.testing.assert_allclose(place.numpy(), expected, atol=2e-4)
@@ -117,9 +111,9 @@ def test_the_geometry_of_two_boxes_is_the_four_logs_as_waves(form: str) -> None:
 
 def test_the_forms_differ_in_whose_width_a_distance_is_divided_by() -> None:
     boxes = torch.tensor(BOXES, dtype=torch.float32)
-    printed, released = (embed(boxes, boxes, options("full", form)) for form in ("printed", "released"))
-    torch.testing.assert_close(printed[..., 32:], released[..., 32:])
-    torch.testing.assert_close(printed[..., :32], released[..., :32].transpose(0, 1))
+    printed, released = (embed(boxes, boxes, WIDTH, "full", form) for form in ("printed", "released"))
+    torch.testing.assert_close(printed[32:], released[32:])
+    torch.testing.assert_close(printed[:32], released[:32].transpose(1, 2))
     assert not torch.allclose(printed, released)
 
 
@@ -132,8 +126,7 @@ def test_the_forms_differ_in_whose_width_a_distance_is_divided_by() -> None:
 def test_geometry_is_the_same_wherever_and_however_large(x: float, y: float, scale: float, form: str) -> None:
     boxes = torch.tensor(BOXES, dtype=torch.float64)
     moved = (boxes + torch.tensor([x, y, x, y], dtype=torch.float64)) * scale
-    config = options("full", form)
-    one, other = (embed(each, each, config) for each in (boxes, moved))
+    one, other = (embed(each, each, WIDTH, "full", form) for each in (boxes, moved))
     near = (one - other).abs() < 0.1  # a centre distance of 0 is floored, and float32 rounds the others
     assert near.float().mean() > 0.98
 
@@ -145,7 +138,7 @@ def test_a_module_is_algorithm_1_done_by_hand(geometry: str, form: str, seen: li
     module = relation_module(geometry)
     features = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
     boxes = torch.tensor(BOXES, dtype=torch.float32)
-    place = embed(boxes, boxes[seen], options(geometry, form))
+    place = embed(boxes, boxes[seen], WIDTH, geometry, form)
     mask = torch.tensor([row in seen for row in range(5)])
     found = module(features, mask, place)
     expected = slow_relation(to_numpy(module), features.double().numpy(), BOXES, seen, geometry, form)
@@ -255,7 +248,7 @@ def test_a_region_without_any_relation_is_defined() -> None:
         {name: weight for name, weight in module.state_dict().items() if "geom" not in name}
     )
     features, boxes = torch.randn(5, WIDTH), torch.tensor(BOXES, dtype=torch.float32)
-    place = embed(boxes, boxes, options("full", "printed"))
+    place = embed(boxes, boxes, WIDTH, "full", "printed")
     torch.testing.assert_close(module(features, slice(None), place), plain(features, slice(None), None))
 
 
