@@ -178,4 +178,4 @@ def _name(hint: Any) -> str:
             return f"a list of {_name(arguments[0])} (1,2,3)"
         return f"a list of {len(arguments)} values"
     words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
-    return words.get(hint) or getattr(hint, "__name__", str(hint))
+    return str(words.get(hint) or getattr(hint, "__name__", hint))
