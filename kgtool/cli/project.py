@@ -1,12 +1,15 @@
 """`kgtool project`."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 import click
 
 #: Messages that are shown; a list of thousands of classes has many with one synset.
+#: Names that are printed of a long list.
+_NAMED = 60
 _SHOWN = 20
 
 
@@ -101,16 +104,21 @@ def project(
     found = len(done.rows) - len(done.no_evidence)
     click.echo(f"{out}: {done.graph.kind} graph, {found} of {len(done.rows)} classes with evidence")
     if done.merged:
-        click.echo(f"Merged from several: {'; '.join(done.merged)}")
+        click.echo(f"Merged from several: {_first(done.merged)}")
     if done.fallback:
-        click.echo(
-            f"From a hypernym: {'; '.join(f'{name} ({above})' for name, above in done.fallback.items())}"
-        )
+        above = [f"{name} ({hypernym})" for name, hypernym in done.fallback.items()]
+        click.echo(f"From a hypernym: {_first(above)}")
     for message in done.messages[:_SHOWN]:
         click.echo(message, err=True)
     if len(done.messages) > _SHOWN:
         click.echo(f"... and {len(done.messages) - _SHOWN} more such lines: see --json", err=True)
     if done.isolated:
-        click.echo(f"Without an edge to another class: {'; '.join(done.isolated)}", err=True)
+        click.echo(f"Without an edge to another class: {_first(done.isolated)}", err=True)
     if done.no_evidence:
-        click.echo(f"Without evidence: {'; '.join(done.no_evidence)}", err=True)
+        click.echo(f"Without evidence: {_first(done.no_evidence)}", err=True)
+
+
+def _first(names: Sequence[str]) -> str:
+    """The names that fit on a screen."""
+    more = f"; ... and {len(names) - _NAMED} more: see --json" if len(names) > _NAMED else ""
+    return "; ".join(names[:_NAMED]) + more
