@@ -8,9 +8,9 @@ from typing import Literal
 import click
 
 #: Messages that are shown; a list of thousands of classes has many with one synset.
+_SHOWN = 20
 #: Names that are printed of a long list.
 _NAMED = 60
-_SHOWN = 20
 
 
 @click.command()
