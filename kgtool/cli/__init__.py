@@ -38,6 +38,8 @@ COMMANDS = {
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
     "report": ("kgtool.cli.report", "report", "What is wrong with a graph; a gate for builds."),
+    "export": ("kgtool.cli.export", "export", "A graph for Gephi, Graphviz, spreadsheets, PyTorch."),
+    "import-release": ("kgtool.cli.export", "import_release", "A graph of a published pickled matrix."),
     "controls": ("kgtool.cli.controls", "controls", "Control graphs for experiments."),
     "doctor": ("kgtool.cli.doctor", "doctor", "What is installed and in use, and how to get the rest."),
     "sample": ("kgtool.cli.sample", "sample", "Write a sample world: images, annotations, relations."),

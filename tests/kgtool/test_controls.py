@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 from graph_examples import VALID, attribute_graph, plain_graph, relation_graph, same_graph
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -29,6 +29,7 @@ def off_diagonal(graph):
     return graph.weight[~np.eye(len(graph.classes), dtype=bool)]
 
 
+@settings(deadline=None)
 @given(graphs(), st.sampled_from(CONTROL_KINDS), st.integers(0, 5))
 def test_a_control_is_a_valid_graph_of_the_same_classes_that_says_what_it_is(graph, kind, seed):
     control = control_graph(graph, kind, seed)
@@ -41,6 +42,7 @@ def test_a_control_is_a_valid_graph_of_the_same_classes_that_says_what_it_is(gra
     assert same_graph(control, control_graph(graph, kind, seed))
 
 
+@settings(deadline=None)
 @given(graphs(), st.integers(0, 5))
 def test_random_and_degree_preserving_keep_the_weights_and_the_diagonal(graph, seed):
     for kind in ("random", "degree-preserving"):
@@ -49,6 +51,7 @@ def test_random_and_degree_preserving_keep_the_weights_and_the_diagonal(graph, s
         assert np.array_equal(np.diagonal(control.weight), np.diagonal(graph.weight))
 
 
+@settings(deadline=None)
 @given(graphs(), st.integers(0, 5))
 def test_degree_preserving_keeps_the_edges_into_and_out_of_every_class(graph, seed):
     control = control_graph(graph, "degree-preserving", seed)
@@ -56,6 +59,7 @@ def test_degree_preserving_keeps_the_edges_into_and_out_of_every_class(graph, se
         assert np.array_equal((control.weight > 0).sum(axis), (graph.weight > 0).sum(axis))
 
 
+@settings(deadline=None)
 @given(graphs(), st.integers(0, 5))
 def test_shuffled_is_the_same_graph_under_other_names(graph, seed):
     """Row by row, whatever the order of classes: a class's own weight, its edges out and its edges in."""
@@ -67,6 +71,7 @@ def test_shuffled_is_the_same_graph_under_other_names(graph, seed):
     assert classes(control.weight) == classes(graph.weight)
 
 
+@settings(deadline=None)
 @given(graphs())
 def test_uniform_keeps_the_sum_of_weights_and_identity_keeps_nothing(graph):
     uniform = control_graph(graph, "uniform")

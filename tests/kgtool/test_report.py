@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from graph_examples import VALID, attribute_graph, plain_graph, relation_graph
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -83,6 +83,7 @@ def test_sizes_are_those_of_the_graph():
     assert (report.most_counted.first, report.most_counted.count, report.most_counted.total) == ("dog", 8, 8)
 
 
+@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float32, st.tuples(st.integers(2, 6)).map(lambda s: (*s, *s)), elements=st.floats(0, 1, width=32)
