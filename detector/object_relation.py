@@ -82,10 +82,11 @@ class ObjectRelation(nn.Module):
 
 def weigh(query: Tensor, key: Tensor, log_geometry: Tensor | None) -> Tensor:
     """Equations 3 and 4: w, (..., heads, N, M), of queries and keys (..., heads, N or M, d_k)."""
-    logits = (query / math.sqrt(query.shape[-1])) @ key.transpose(-2, -1)
-    if log_geometry is not None:
-        logits = logits.add_(log_geometry)
-    return logits.softmax(dim=-1)
+    if log_geometry is None:
+        return (query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])).softmax(dim=-1)
+    logits = log_geometry.flatten(0, -3)
+    logits.baddbmm_(query.flatten(0, -3), key.flatten(0, -3).mT, alpha=1 / math.sqrt(query.shape[-1]))
+    return logits.reshape(log_geometry.shape).softmax(dim=-1)
 
 
 def take_pairs(table: Tensor, box: Tensor) -> Tensor:
