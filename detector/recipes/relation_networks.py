@@ -100,7 +100,7 @@ def relation_sample() -> Config:
 
     Command: detector train --data data/sample --recipe relation_sample --out runs/sample_relation
     Machine: one CPU core, a few minutes.
-    Expected: see docs/log.md.
+    Expected: 62 AP, 92 AP50 on the test images, where faster_rcnn_sample has 54 and 71 (docs/log.md).
     Table: none.
     """
     return sample_size("relation_sample", (StageConfig(RelationConfig(width=128, key_width=16)),))
