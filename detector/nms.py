@@ -132,11 +132,10 @@ def soft_nms(
         if scores_N[best] <= score_threshold:
             break
         taken.append(best)
-        final.append(scores_N[best])
-        overlap_N = box_iou(boxes_N4[best : best + 1], boxes_N4)[0]
-        decay_N = torch.where(labels_N == labels_N[best], _decay(overlap_N, config), 1.0)
-        decay_N[best] = 0.0  # a taken box is not taken again
-        scores_N = scores_N * decay_N
+        final.append(scores_N[best].clone())
+        rivals = torch.nonzero(labels_N == labels_N[best]).flatten()
+        scores_N[rivals] *= _decay(box_iou(boxes_N4[best : best + 1], boxes_N4[rivals])[0], config)
+        scores_N[best] = 0.0  # a taken box is not taken again
     scores = torch.stack(final) if final else scores_N[:0]
     return boxes_N4[taken], scores, labels_N[taken]
 
