@@ -61,3 +61,21 @@ def test_reasoning_and_baseline_differ_in_the_second_stage_alone() -> None:
 def test_an_unknown_recipe_gets_its_near_names() -> None:
     with pytest.raises(ConfigError, match="faster_rcnn_r50: not known; did you mean faster_rcnn_r50_fpn"):
         load_recipe("faster_rcnn_r50")
+
+
+def test_relation_networks_differ_from_their_baselines_in_the_head_alone_and_then_in_the_removal() -> None:
+    def differing(one: str, other: str) -> set[str]:
+        flat = [flatten(load_recipe(name)) for name in (one, other)]
+        return {key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key)}
+
+    for relation, plain in (
+        ("relation_sample", "faster_rcnn_sample"),
+        ("relation_r101_fpn_coco", "relation_plain_r101_fpn_coco"),
+    ):
+        assert all(key.startswith("model.stages.0.head.") for key in differing(relation, plain))
+    for learned, relation in (
+        ("relation_nms_r101_fpn_coco", "relation_r101_fpn_coco"),
+        ("relation_nms_r50_fpn_coco", "relation_r50_fpn_coco"),
+    ):
+        assert all(key.startswith("model.duplicate_removal.") for key in differing(learned, relation))
+    assert flatten(load_recipe("relation_nms_frozen_r101_fpn_coco"))["train.part"] == "duplicate_removal"
