@@ -1,7 +1,7 @@
 """What a recipe costs beside its base: the same detector without what the paper adds.
 
 Weights and pictures are random: what a detector costs hardly depends on what it has learned. Proposals are
-the anchors themselves, the best by a random score. Few detections are above the threshold, so that removal of
+the anchors themselves, the best by a random score, none of them removed: as many as the recipe allows. Few detections are above the threshold, so that removal of
 duplicates costs next to nothing here.
 """
 
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from detector.backbone_recipes import load_backbone
 from detector.classifier import build_classifier
-from detector.config import ModelConfig, RetinaNetConfig
+from detector.config import ModelConfig, ProposalConfig, RetinaNetConfig
 from detector.device import pick_device
 from detector.interfaces import SharedHeadConfig, TwoLinearConfig
 from detector.measuring import Stopwatch, Work, measure_times, measure_work
@@ -147,7 +147,10 @@ def _build(config: ModelConfig, num_classes: int, side: int, device: torch.devic
     """Make a model with random weights whose proposals are its anchors, for images of one size."""
     torch.manual_seed(0)
     backbone = replace(config.backbone, weights="none")
-    config = replace(config, backbone=backbone, min_size=side, max_size=side)
+    proposals = config.proposals
+    if isinstance(proposals, ProposalConfig):
+        proposals = replace(proposals, nms_iou_test=1.0)
+    config = replace(config, backbone=backbone, proposals=proposals, min_size=side, max_size=side)
     model = build_model(config, num_classes, torch.rand(num_classes, num_classes))
     if isinstance(model.proposals, RegionProposals):
         nn.init.zeros_(model.proposals.head.bbox_pred.weight)
