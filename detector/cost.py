@@ -1,8 +1,8 @@
 """What a recipe costs beside its base: the same detector without what the paper adds.
 
 Weights and pictures are random: what a detector costs hardly depends on what it has learned. Proposals are
-the anchors themselves, the best by a random score, none of them removed: as many as the recipe allows. Few detections are above the threshold, so that removal of
-duplicates costs next to nothing here.
+the anchors themselves, the best by a random score, none of them removed: as many as the recipe allows. Few
+detections are above the threshold, so that removal of duplicates costs next to nothing here.
 """
 
 from collections.abc import Mapping, Sequence

@@ -73,8 +73,8 @@ def cascade_sample() -> Config:
     """Cascade R-CNN with a tiny backbone for the 128 px images of the sample world.
 
     Command: detector train --data data/sample --recipe cascade_sample --out runs/sample_cascade
-    Machine: one CPU core, a few minutes.
-    Expected: see docs/log.md.
+    Machine: one CPU core, about three minutes.
+    Expected: 56 AP, 70 AP50 on the test images (docs/log.md), against 54 and 71 of faster_rcnn_sample.
     Table: none.
     """
     return _with_mean_scores(sample_size("cascade_sample", _stages(128)))

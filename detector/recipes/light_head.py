@@ -62,7 +62,7 @@ def light_head_sample() -> Config:
 
     Command: detector train --data data/sample --recipe light_head_sample --out runs/sample_light_head
     Machine: one CPU core, a few minutes.
-    Expected: see docs/log.md.
+    Expected: not measured yet.
     Table: none.
     """
     head = LightHeadConfig(middle=16, width=128, sampling_ratio=1)
