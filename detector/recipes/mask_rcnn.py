@@ -87,7 +87,7 @@ def mask_rcnn_r18_small() -> Config:
 
     Command: detector train --data DATA --recipe mask_rcnn_r18_small --max-images 6 --out runs/overfit_mask
     Machine: one CPU core, about six minutes.
-    Expected: see docs/log.md.
+    Expected: 83.3 box AP, 51.8 mask AP on six COCO images that it has seen (seed 0).
     Table: none.
     """
     return _with_masks("mask_rcnn_r18_small", small_size("", plain_stage(256)), MaskConfig(channels=64))
@@ -99,7 +99,7 @@ def reasoning_mask_rcnn_r18_small() -> Config:
     Command: detector train --data DATA --graph relation.npz --recipe reasoning_mask_rcnn_r18_small
         --max-images 6 --out runs/overfit_reasoning_mask
     Machine: one CPU core, about seven minutes.
-    Expected: as mask_rcnn_r18_small.
+    Expected: not run by us yet; as mask_rcnn_r18_small.
     Table: none.
     """
     stages = two_stages(256, ReasoningConfig(form="working", width=64, squeeze=64))
