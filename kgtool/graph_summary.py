@@ -1,5 +1,6 @@
 """What a person wants to know of a graph: its size, its holes, its strongest edges and why they are there."""
 
+from bisect import bisect_left
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,8 @@ def edges_of_class(graph: ClassGraph, name: str, top: int) -> tuple[Edge, ...]:
         ClassMatchError: there is no such class.
     """
     return tuple(
-        Edge(name, target, weight, _reasons(graph, name, target)) for target, weight in graph.edges(name, top)
+        Edge(name, target, weight, edge_reasons(graph, graph.index_of(name), graph.index_of(target)))
+        for target, weight in graph.edges(name, top)
     )
 
 
@@ -106,21 +108,28 @@ def _strongest(graph: ClassGraph, others_CC: npt.NDArray[np.float32], top: int) 
         pairs = np.argwhere(others_CC >= least)
     else:
         pairs = np.argwhere(others_CC > 0)
-    found = [(float(others_CC[i, j]), graph.classes[i], graph.classes[j]) for i, j in pairs]
+    found = [(float(others_CC[i, j]), graph.classes[i], graph.classes[j], i, j) for i, j in pairs.tolist()]
     found.sort(key=lambda edge: (-edge[0], edge[1:]))
     return [
-        Edge(source, target, weight, _reasons(graph, source, target))
-        for weight, source, target in found[:top]
+        Edge(source, target, weight, edge_reasons(graph, i, j))
+        for weight, source, target, i, j in found[:top]
     ]
 
 
-def _reasons(graph: ClassGraph, source: str, target: str) -> tuple[Reason, ...]:
-    """Terms behind one edge: predicates by how often they relate the two, attributes by what is shared."""
+def edge_reasons(graph: ClassGraph, i: int, j: int) -> tuple[Reason, ...]:
+    """The five terms most behind one edge; none where the graph keeps no evidence.
+
+    Predicates are ranked by how often they relate the two classes, attributes by what the two share.
+
+    Args:
+        graph: any class graph.
+        i: position of the edge's first class.
+        j: position of its second.
+    """
     evidence = graph.evidence
     if evidence is None:
         return ()
     num_terms = graph.header["recipe"].get("num_terms", 0) or len(evidence.terms)
-    i, j = graph.index_of(source), graph.index_of(target)
     if graph.kind == "attribute":
         forward, backward = _terms_of(evidence, i, num_terms), _terms_of(evidence, j, num_terms)
         num_i, num_j = sum(forward.values()), sum(backward.values())
@@ -135,7 +144,8 @@ def _reasons(graph: ClassGraph, source: str, target: str) -> tuple[Reason, ...]:
 
 def _terms_of(evidence: Evidence, row: int, num_terms: int, column: int | None = None) -> dict[int, int]:
     """Count by selected term of a class, or of a pair of classes."""
-    first, last = np.searchsorted(evidence.index[:, 0], [row, row + 1])  # the index is sorted
+    # The index is sorted. NumPy's search would copy the whole column for each class.
+    first, last = (bisect_left(evidence.index, at, key=lambda entry: entry[0]) for at in (row, row + 1))
     index, count = evidence.index[first:last], evidence.count[first:last]
     chosen = index[:, 1] < num_terms
     if column is not None:

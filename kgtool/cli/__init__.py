@@ -38,6 +38,7 @@ COMMANDS = {
     "check": ("kgtool.cli.graph", "check", "Say whether a graph file is valid."),
     "show": ("kgtool.cli.graph", "show", "Header of a graph, or the top edges of a class."),
     "report": ("kgtool.cli.report", "report", "What is wrong with a graph; a gate for builds."),
+    "explore": ("kgtool.cli.explore", "explore", "A graph as a page to search in a browser."),
     "diff": ("kgtool.cli.diff", "diff", "How two graphs differ."),
     "export": ("kgtool.cli.export", "export", "A graph for Gephi, Graphviz, spreadsheets, PyTorch."),
     "import-release": ("kgtool.cli.export", "import_release", "A graph of a published pickled matrix."),
