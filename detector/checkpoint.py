@@ -192,7 +192,8 @@ def load_run(folder: Path, device: torch.device, *, score_threshold: float = 1.0
     num_classes = len(classes.names)
     num_graphs = len(classes.graph_hashes)
     graphs = torch.zeros(num_graphs, num_classes, num_classes) if num_graphs else None
-    model = build_model(_without_downloads(config).model, num_classes, graphs)
+    counts_CC = torch.zeros(num_classes, num_classes)
+    model = build_model(_without_downloads(config).model, num_classes, graphs, counts_CC)
     load_weights(model, folder)
     return TrainedRun(folder, config, classes, model.to(device).eval())
 

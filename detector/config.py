@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from detector.errors import ConfigError
-from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig
+from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig, UpdateConfig
 from detector.nms import GreedyNMSConfig
 
 #: How the class scores of several stages become one (`detector.ensemble` says what the words mean).
@@ -141,6 +141,9 @@ class StageConfig:
     hard_regions: int = (
         0  #: learn from so many regions an image, those of the highest loss (OHEM); 0: from all
     )
+    score_update: UpdateConfig | None = (
+        None  #: changes class scores after the class layer; none: nothing does
+    )
 
     def __post_init__(self) -> None:
         """Check the ranges.
@@ -199,6 +202,14 @@ class ModelConfig:
         _check_at_least(self, "model", 1, "min_size max_size roi_size regions_per_image detections_per_image")
         _check_at_least(self, "model", 0, "roi_sampling_ratio")
         _check_shares(self, "model", "positive_fraction score_threshold")
+
+
+def reads_graph(config: ModelConfig) -> bool:
+    """Say whether a head or a score update reads a class graph."""
+    updates = [stage.score_update for stage in config.stages if stage.score_update]
+    return any(stage.head.needs_graph for stage in config.stages) or any(
+        update.needs_counts for update in updates
+    )
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ def cost_of_backbone(
 
 
 def base_of(config: ModelConfig) -> ModelConfig:
-    """Take away what a paper adds: later stages, context blocks, offsets, other heads, other NMS.
+    """Take away what a paper adds: later stages, context blocks, offsets, other heads, scores or NMS.
 
     A first head of a paper becomes the plain one of its width. Behind RetinaNet every stage is an addition.
     """
@@ -124,6 +124,7 @@ def base_of(config: ModelConfig) -> ModelConfig:
         if _is_of_paper(stage.head):
             plain = TwoLinearConfig(getattr(stage.head, "width", TwoLinearConfig().width))
             stages = (replace(stage, head=plain),)
+    stages = tuple(replace(stage, score_update=None) for stage in stages)
     backbone = replace(config.backbone, blocks=(), deformable=())
     return replace(
         config, stages=stages, backbone=backbone, class_scores="last", duplicate_removal=GreedyNMSConfig()
@@ -151,7 +152,8 @@ def _build(config: ModelConfig, num_classes: int, side: int, device: torch.devic
     if isinstance(proposals, ProposalConfig):
         proposals = replace(proposals, nms_iou_test=1.0)
     config = replace(config, backbone=backbone, proposals=proposals, min_size=side, max_size=side)
-    model = build_model(config, num_classes, torch.rand(num_classes, num_classes))
+    graph_CC = torch.rand(num_classes, num_classes)
+    model = build_model(config, num_classes, graph_CC, (10 * (graph_CC + graph_CC.T)).round())
     if isinstance(model.proposals, RegionProposals):
         nn.init.zeros_(model.proposals.head.bbox_pred.weight)
     return model.to(device).eval()

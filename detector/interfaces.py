@@ -164,6 +164,44 @@ class BlockConfig(Protocol):
         """Make a block for maps of so many channels; ConfigError when that number does not fit."""
 
 
+class ScoreUpdate(Protocol):
+    """Changes the class logits of a stage's regions by what else is in the image.
+
+    It is an `nn.Module`. tests/detector/test_score_updates.py holds every one to this: the result does not
+    depend on the order of the regions; regions of one image do not see another; no regions and one region
+    work; half precision stays finite; the state of another gives its results.
+    """
+
+    def __call__(self, logits_RK: Tensor, regions: Regions) -> Tensor:
+        """Return logits_RK. `regions` are those that the stage looked at, before it moves their boxes."""
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers worth logging; empty when there are none."""
+
+
+@dataclass(frozen=True, eq=False)
+class UpdateInputs:
+    """What a score update is built from.
+
+    Attributes:
+        num_classes: C, without background.
+        counts_CC: how often two classes were seen together, in both directions; None when the run has no
+            graph with such counts.
+    """
+
+    num_classes: int
+    counts_CC: Tensor | None = None
+
+
+class UpdateConfig(Protocol):
+    """The options of one kind of score update: a frozen dataclass beside it, which knows how to build it."""
+
+    needs_counts: ClassVar[bool]  #: whether `build` reads the counts behind a class graph
+
+    def build(self, inputs: UpdateInputs) -> ScoreUpdate:
+        """Make it; ConfigError when `inputs` lacks something it needs."""
+
+
 class DuplicateRemoval(Protocol):
     """Turns the scores of regions into detections: which of several boxes on one object stays.
 

@@ -35,11 +35,14 @@ class Knowledge:
         graph_CC: float32 edge weights, without background.
         graph_hash: identity of the graph in its file.
         messages: what was left out, for the log.
+        counts_CC: float64 whole numbers, symmetric: how often two classes of the data were seen together, the
+            diagonal as it was counted. None where the file has no counts, or has them of attributes.
     """
 
     graph_CC: Tensor
     graph_hash: str
     messages: tuple[str, ...] = ()
+    counts_CC: Tensor | None = None
 
 
 def load_knowledge(graph_path: Path, class_names: Sequence[str], class_synsets: Sequence[str]) -> Knowledge:
@@ -65,7 +68,10 @@ def load_knowledge(graph_path: Path, class_names: Sequence[str], class_synsets: 
     kept = set(order)
     dropped = [name for position, name in enumerate(graph.classes) if position not in kept]
     messages = (_dropped_message(graph_path, dropped),) if dropped else ()
-    return Knowledge(torch.from_numpy(weight), graph.graph_hash, messages)
+    counts_CC = None
+    if graph.counts is not None and graph.kind != "attribute":
+        counts_CC = torch.from_numpy(_pair_counts(graph.counts)[np.ix_(order, order)])
+    return Knowledge(torch.from_numpy(weight), graph.graph_hash, messages, counts_CC)
 
 
 def match_classes(
@@ -135,6 +141,12 @@ def with_background(graph_CC: Tensor, fill: float = 0.0) -> Tensor:
     graph_KK = graph_CC.new_full((num_classes + 1, num_classes + 1), fill)
     graph_KK[FOREGROUND, FOREGROUND] = graph_CC
     return graph_KK
+
+
+def _pair_counts(counts_CC: np.ndarray) -> np.ndarray:
+    """Add both directions of relations; counts that are symmetric have both already."""
+    both_CC = counts_CC if (counts_CC == counts_CC.T).all() else counts_CC + counts_CC.T
+    return both_CC.astype(np.float64)
 
 
 def _synset_of(name: str, synset: str) -> str:

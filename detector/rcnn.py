@@ -16,7 +16,15 @@ from detector.boxes import sample_labels
 from detector.config import ModelConfig, ProposalConfig
 from detector.ensemble import combine_logits
 from detector.errors import ConfigError
-from detector.interfaces import BoxHead, DuplicateRemoval, HeadInputs, Regions, RemovalInputs, TwoLinear
+from detector.interfaces import (
+    BoxHead,
+    DuplicateRemoval,
+    HeadInputs,
+    Regions,
+    RemovalInputs,
+    TwoLinear,
+    UpdateInputs,
+)
 from detector.mask import MaskBranch
 from detector.proposals import Proposer, RegionProposals, Target
 from detector.retinanet import DenseProposals
@@ -87,7 +95,7 @@ class RCNN(nn.Module):
         return {
             f"stage{number}_{name}": value
             for number, stage in enumerate(self.stages, start=1)
-            for name, value in stage.head.diagnostics().items()
+            for name, value in stage.diagnostics().items()
         }
 
     def _losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
@@ -151,7 +159,9 @@ class RCNN(nn.Module):
         return regions[torch.cat(chosen)]
 
 
-def build_model(config: ModelConfig, num_classes: int, graphs: Tensor | None) -> RCNN:
+def build_model(
+    config: ModelConfig, num_classes: int, graphs: Tensor | None, counts_CC: Tensor | None = None
+) -> RCNN:
     """Make a detector.
 
     Args:
@@ -160,6 +170,8 @@ def build_model(config: ModelConfig, num_classes: int, graphs: Tensor | None) ->
         graphs: class graphs in the data's class order, without background: (C, C), or (G, C, C) for several;
             None when no head needs one. To load a run's weights, zeros do: a head keeps its graphs among its
             weights.
+        counts_CC: the counts behind a graph in the same order, for a score update; as with graphs, zeros do
+            to load a run's weights.
 
     Raises:
         ConfigError: the parts of `config` do not fit together, or a graph is needed and missing.
@@ -186,7 +198,9 @@ def build_model(config: ModelConfig, num_classes: int, graphs: Tensor | None) ->
                 top,
             )
         )
-        stages.append(Stage(stage_config, previous, num_classes, pool))
+        chosen = stage_config.score_update
+        update = chosen.build(UpdateInputs(num_classes, counts_CC)) if chosen else None
+        stages.append(Stage(stage_config, previous, num_classes, pool, update))
     removal = config.duplicate_removal.build(
         RemovalInputs(
             stages[-1].head.out_features if stages else 0,

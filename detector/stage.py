@@ -10,7 +10,7 @@ from torchvision.ops import MultiScaleRoIAlign
 
 from detector.boxes import assign_boxes, clip_boxes, decode_boxes, encode_boxes
 from detector.config import StageConfig
-from detector.interfaces import BoxHead, Regions
+from detector.interfaces import BoxHead, Regions, ScoreUpdate
 from detector.knowledge import BACKGROUND
 
 #: Smooth L1 turns from quadratic to linear here (torchvision's and Detectron's value).
@@ -75,20 +75,37 @@ class Stage(nn.Module):
         head: turns pooled maps into features.
         num_classes: C.
         pool: RoIAlign, without weights, the same for all stages.
+        score_update: changes the class logits; None: they stay as the class layer gives them.
     """
 
-    def __init__(self, config: StageConfig, head: BoxHead, num_classes: int, pool: RegionPool) -> None:
+    def __init__(
+        self,
+        config: StageConfig,
+        head: BoxHead,
+        num_classes: int,
+        pool: RegionPool,
+        score_update: ScoreUpdate | None = None,
+    ) -> None:
         super().__init__()
         self.config = config
         self.pool = pool
         self.head = head
         self.class_layer = nn.Linear(head.out_features, num_classes + 1)
         self.box_layer = nn.Linear(head.out_features, 4)
+        self.score_update = score_update
 
     def forward(self, regions: Regions) -> StageOutput:
         """Predict class and box of every region."""
         features_RD, losses = self.head(self.pool(regions), regions)
-        return StageOutput(features_RD, self.class_layer(features_RD), self.box_layer(features_RD), losses)
+        logits_RK = self.class_layer(features_RD)
+        if self.score_update is not None:
+            logits_RK = self.score_update(logits_RK, regions)
+        return StageOutput(features_RD, logits_RK, self.box_layer(features_RD), losses)
+
+    def diagnostics(self) -> dict[str, float]:
+        """Numbers of the head and of the score update about the last forward pass."""
+        update = self.score_update.diagnostics() if self.score_update is not None else {}
+        return {**self.head.diagnostics(), **update}
 
     def assign(self, regions: Regions, targets: Sequence[dict[str, Tensor]]) -> Regions:
         """Give every region the ground truth it overlaps by `foreground_iou` or more; rows stay."""

@@ -27,7 +27,7 @@ from detector.checkpoint import (
     save_classes,
     save_config,
 )
-from detector.config import Config
+from detector.config import Config, reads_graph
 from detector.device import pick_device
 from detector.errors import ConfigError, InputError, OutputExistsError, TrainingError
 from detector.files import check_folder_free, load_json, save_json
@@ -168,7 +168,8 @@ def _load_inputs(
 def _build(config: Config, inputs: _Inputs, init: Path | None) -> tuple[RCNN, list[str]]:
     """Make the model, from another run's weights where given, and say what there is to say about it."""
     weights = torch.stack([part.graph_CC for part in inputs.knowledge]) if inputs.knowledge else None
-    model = build_model(config.model, inputs.annotations.num_classes, weights)
+    counts_CC = next((part.counts_CC for part in inputs.knowledge if part.counts_CC is not None), None)
+    model = build_model(config.model, inputs.annotations.num_classes, weights, counts_CC)
     messages = [*model.messages, *(message for part in inputs.knowledge for message in part.messages)]
     if init:
         messages.append(load_fitting_weights(model, init, inputs.annotations.class_names))
@@ -249,7 +250,7 @@ def check_graph_wanted(config: Config, graphs: Sequence[Path]) -> None:
     Raises:
         ConfigError: it is missing or would be ignored.
     """
-    needed = any(stage.head.needs_graph for stage in config.model.stages)
+    needed = reads_graph(config.model)
     if needed and not graphs:
         raise ConfigError(
             f"recipe {config.recipe} needs a class graph and got none; give --graph FILE "

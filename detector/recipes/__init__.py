@@ -12,6 +12,7 @@ from detector.config import Config
 from detector.errors import ConfigError
 from detector.recipes import (
     cascade_rcnn,
+    class_lift,
     faster_rcnn,
     glore,
     light_head,
@@ -39,6 +40,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
         sgrn,
         glore,
         vcrnet,
+        class_lift,
     )
     for recipe in paper.RECIPES
 }

@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 
+from detector.config import reads_graph
 from detector.errors import ConfigError
 from detector.overrides import flatten, override
 from detector.rcnn import build_model
@@ -19,14 +20,13 @@ def test_a_recipe_says_how_it_is_run_and_what_to_expect(name: str) -> None:
         assert f"\n{label}" in documentation
     words = documentation.split()
     assert words[words.index("--recipe") + 1] == name
-    needs_graph = any(stage.head.needs_graph for stage in load_recipe(name).model.stages)
-    assert ("--graph" in documentation) == needs_graph
+    assert ("--graph" in documentation) == reads_graph(load_recipe(name).model)
 
 
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds_a_model_whose_parts_fit(name: str) -> None:
     config = override(load_recipe(name), {"model.backbone.weights": "none"})
-    model = build_model(config.model, 3, torch.eye(3))
+    model = build_model(config.model, 3, torch.eye(3), torch.eye(3))
     num_stages = {"reasoning": 2, "sgrn": 2, "stacked": 2, "cascade": 3}
     before_stages = "retinanet" in name  # its dense head does what elsewhere a first stage does
     assert len(model.stages) == num_stages.get(name.partition("_")[0], 1) - before_stages

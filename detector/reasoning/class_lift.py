@@ -1,0 +1,167 @@
+"""Class lift: regions tell each other which classes a corpus has seen together more often than chance.
+
+Paper: none; ours. One step of sum-product belief propagation (Pearl 1988) on the graph of an image's regions,
+    with the lift of two classes as pair potential.
+Official code: none.
+Fills: ScoreUpdate of any stage.
+Needs: counts of class pairs, from a relation or co-occurrence graph, diagonal kept. Class logits and boxes.
+
+Equations:
+    e_cd = r_c r_d / N,   r_c = sum_d R_cd,   N = sum_c r_c           pairs expected of independent classes
+    L_cd = (R_cd + k) / (e_cd + k)                                    lift
+    m_j(c) = log(P_j(0) + sum_d P_j(d) L_dc),   P_j = softmax(l_j)    what region j says about class c
+    nu_j = max(1, sum_k 1[IoU(b_j, b_k) > 0.4] (1 - P_k(0)))          proposals that cover the object of j
+    u_i(c) = sum_j 1[IoU(b_i, b_j) < 0.3] m_j(c) / nu_j               context of region i
+    l'_i(c) = l_i(c) + lambda u_i(c) - z_i,  c >= 1;   l'_i(0) = l_i(0)
+    z_i = log sum_c exp(l_i(c) + lambda u_i(c)) - log sum_c exp(l_i(c)),  c >= 1
+
+    R   counts of pairs of classes, symmetric;  k  pseudo-count;  l  class logits, 0 is background;  b  boxes
+
+    A pair never seen, or of rare classes, has a lift near 1 and says nothing; class frequency is divided out.
+    Background and an uncertain region send log 1 = 0 of themselves: no threshold, no gate. Each object speaks
+    once, however many proposals cover it, and none hears itself. z_i keeps the share of foreground: context
+    chooses among classes and does not invent objects. L = 1, lambda = 0 or a single region change nothing.
+
+Shapes: L (C, C), l (R, C + 1), m and u (R, C); R is the number of regions of one image: images are worked
+    through one by one. R C^2 + R^2 C multiply-adds an image, no tensor larger than these.
+
+Departs from the paper: there is none. What we chose and why, each tried on sample worlds (docs/evidence.md):
+    - The sum of messages, not their mean: evidence adds up. log sum P L, not sum P log L: of homonyms the
+      lifts are averaged first. One round: a second counts the same evidence again.
+    - P is detached: nothing flows back through what a region says.
+    - The strength lambda is fixed unless `learned`. A fixed one acts in evaluation alone: training is plain.
+      On the few images that a detector was trained on, P is too good to learn lambda from: take held-out
+      images and `--set train.part=stages.0.score_update`.
+    - m is computed as log(1 + P (L - 1)), so that L = 1 gives exactly 0.
+
+Numbers: none published. Ours: docs/evidence.md.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import box_iou
+
+from detector.errors import ConfigError
+from detector.interfaces import Regions, UpdateInputs
+from detector.knowledge import BACKGROUND, FOREGROUND
+
+#: Two regions that overlap less are different objects, and one hears the other.
+APART_IOU = 0.3
+
+#: Two regions that overlap more are the same object, which speaks once.
+SAME_IOU = 0.4
+
+#: Keeps log(1 + P (L - 1)) finite in float32.
+LEAST_LIFT = 1e-6
+
+
+@dataclass(frozen=True)
+class ClassLiftConfig:
+    """Options of the update; the top of the file says what they mean."""
+
+    needs_counts: ClassVar[bool] = True
+    strength: float = 0.5  #: lambda, where it starts when it is learned
+    learned: bool = False  #: learn lambda; else it is fixed and acts in evaluation alone
+    smoothing: float = 1.0  #: k, in pairs
+
+    def __post_init__(self) -> None:
+        """Check the numbers.
+
+        Raises:
+            ConfigError: a smoothing that is not above 0, or a strength that is not finite.
+        """
+        if not 0 < self.smoothing < float("inf"):
+            raise ConfigError(f"score_update.smoothing: found {self.smoothing}; expected a number above 0")
+        if not abs(self.strength) < float("inf"):
+            raise ConfigError(f"score_update.strength: found {self.strength}; expected a finite number")
+
+    def build(self, inputs: UpdateInputs) -> "ClassLift":
+        """Make the update.
+
+        Raises:
+            ConfigError: the run has no counts of class pairs, or they are not (C, C).
+        """
+        if inputs.counts_CC is None:
+            raise ConfigError(
+                "class lift: found no counts of class pairs in the class graph; expected a graph of kgtool "
+                "build-relation or build-cooccurrence (attribute graphs and most controls have none)"
+            )
+        expected = (inputs.num_classes, inputs.num_classes)
+        if tuple(inputs.counts_CC.shape) != expected:
+            raise ConfigError(f"class counts: found {tuple(inputs.counts_CC.shape)}; expected {expected}")
+        return ClassLift(self, lift_of(inputs.counts_CC, self.smoothing))
+
+
+class ClassLift(nn.Module):
+    """Adds to every region's logits what the other regions of its image say about its class.
+
+    Args:
+        config: the options.
+        lift_CC: symmetric, above 0; 1 means that one class says nothing about the other.
+    """
+
+    excess_CC: Tensor  #: L - 1
+
+    def __init__(self, config: ClassLiftConfig, lift_CC: Tensor) -> None:
+        super().__init__()
+        self.learned = config.learned
+        self.register_buffer("excess_CC", (lift_CC.clamp(min=LEAST_LIFT) - 1).float())
+        #: lambda; a fixed one is the configuration's and not among the weights
+        self.strength = nn.Parameter(torch.tensor(config.strength)) if config.learned else config.strength
+
+    def forward(self, logits_RK: Tensor, regions: Regions) -> Tensor:
+        """Return logits_RK in float32; in training without `learned`, those that were given."""
+        if self.training and not self.learned:
+            return logits_RK
+        with torch.autocast(logits_RK.device.type, enabled=False):
+            logits_RK = logits_RK.float()
+            context_RC = self.listen(logits_RK.detach().softmax(dim=1), regions)
+            return add_context(logits_RK, self.strength * context_RC)
+
+    @torch.no_grad()
+    def listen(self, probability_RK: Tensor, regions: Regions) -> Tensor:
+        """Return u, context_RC: for every region the sum of what the other objects of its image say."""
+        context_RC = torch.zeros_like(probability_RK[:, FOREGROUND])
+        for image in range(regions.num_images):
+            rows = torch.nonzero(regions.image_R == image).flatten()
+            message_RC = self.speak(probability_RK[rows])
+            iou_RR = box_iou(regions.boxes_R4[rows].float(), regions.boxes_R4[rows].float())
+            objectness_R = 1 - probability_RK[rows, BACKGROUND]
+            voices_R = ((iou_RR > SAME_IOU).float() @ objectness_R).clamp(min=1)
+            context_RC[rows] = (iou_RR < APART_IOU).float() @ (message_RC / voices_R[:, None])
+        return context_RC
+
+    def speak(self, probability_RK: Tensor) -> Tensor:
+        """Return m, message_RC: what each region says about every class."""
+        return (probability_RK[:, FOREGROUND] @ self.excess_CC).log1p()
+
+    def diagnostics(self) -> dict[str, float]:
+        """Lambda."""
+        return {"lift_strength": float(torch.as_tensor(self.strength).detach())}
+
+
+def lift_of(counts_CC: Tensor, smoothing: float) -> Tensor:
+    """Return L: how much more often two classes are together than if they were independent.
+
+    Args:
+        counts_CC: R, symmetric, 0 or more, diagonal kept.
+        smoothing: k, pairs that every two classes get as seen and as expected; above 0.
+
+    Returns:
+        lift_CC, float64, symmetric, above 0; 1 where nothing is known.
+    """
+    counts_CC = counts_CC.to(torch.float64)
+    total_C = counts_CC.sum(dim=1)
+    expected_CC = torch.outer(total_C, total_C) / total_C.sum().clamp(min=1)
+    return (counts_CC + smoothing) / (expected_CC + smoothing)
+
+
+def add_context(logits_RK: Tensor, context_RC: Tensor) -> Tensor:
+    """Add context to the logits of the classes and keep the share of foreground (l' above)."""
+    background_R1, own_RC = logits_RK[:, : FOREGROUND.start], logits_RK[:, FOREGROUND]
+    moved_RC = own_RC + context_RC
+    shift_R1 = moved_RC.logsumexp(dim=1, keepdim=True) - own_RC.logsumexp(dim=1, keepdim=True)
+    return torch.cat([background_R1, moved_RC - shift_R1], dim=1)
