@@ -5,7 +5,7 @@ Pixels are taken as they are stored: EXIF orientation is ignored, as COCO's anno
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from detector.annotations import Annotations, to_clipped_xyxy
 from detector.errors import DetectorError, InputError
 from detector.knowledge import FOREGROUND
 from detector.segmentation import decode_mask
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 Target = dict[str, Tensor]
 
@@ -30,16 +33,21 @@ def load_image(path: Path) -> Tensor:
 
     try:
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip instead of scale
-                grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-                pixels = np.repeat(grey[:, :, None], 3, axis=2)
-            else:
-                pixels = np.array((image.convert("RGBA") if image.mode == "P" else image).convert("RGB"))
+            return to_pixels(image)
     except FileNotFoundError as error:
         raise InputError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise InputError(f"{path}: cannot be decoded: {reason}; expected a whole image file") from error
+
+
+def to_pixels(image: "Image.Image") -> Tensor:
+    """Convert a Pillow image of any mode to (3, H, W) uint8 RGB."""
+    if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip instead of scale
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        pixels = np.repeat(grey[:, :, None], 3, axis=2)
+    else:
+        pixels = np.array((image.convert("RGBA") if image.mode == "P" else image).convert("RGB"))
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
 
 

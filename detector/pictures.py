@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import ceil
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -74,8 +75,9 @@ def _draw_label(
 ) -> None:
     """Write the label above, inside or below its box, where it covers no label written before."""
     font = _font(max(12, min(size) // 36))
-    left, top, right, bottom = draw.textbbox((0, 0), text, font=font)
-    width, height = right - left + 6, bottom - top + 6
+    # Around the base line: measured from its upper left corner, the tops of some letters would be cut off.
+    _, top, _, bottom = draw.textbbox((0, 0), "|g", font=font, anchor="ls")
+    width, height = ceil(font.getlength(text)) + 6, ceil(bottom - top) + 6
     places = [
         (box[0], box[1] - height),
         (box[0], box[3]),
@@ -88,11 +90,11 @@ def _draw_label(
     taken.append(spot)
     draw.rectangle(spot, fill=colour)
     ink = "black" if sum(colour) > 380 else "white"
-    draw.text((spot[0] + 3 - left, spot[1] + 3 - top), text, font=font, fill=ink)
+    draw.text((spot[0] + 3, spot[1] + 3 - round(top)), text, font=font, fill=ink, anchor="ls")
 
 
 def _inside(x: float, y: float, width: float, height: float, size: tuple[int, int]) -> Box:
-    x, y = min(max(x, 0), max(size[0] - width, 0)), min(max(y, 0), max(size[1] - height, 0))
+    x, y = round(min(max(x, 0), max(size[0] - width, 0))), round(min(max(y, 0), max(size[1] - height, 0)))
     return x, y, x + width, y + height
 
 

@@ -9,6 +9,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torchvision.models.detection.image_list import ImageList
 from torchvision.models.detection.transform import GeneralizedRCNNTransform
 
 from detector.backbone import Backbone, build_backbone
@@ -88,7 +89,7 @@ class RCNN(nn.Module):
         if self.training:
             assert targets is not None
             return self._losses(images, targets)
-        return self._detections(images)
+        return self.decide(images, *self.look(images))
 
     def diagnostics(self) -> dict[str, float]:
         """Numbers about the last forward pass, such as `stage2_attention_max`."""
@@ -115,22 +116,38 @@ class RCNN(nn.Module):
         _, removal_losses = self._remove_duplicates(regions, output, targets)
         return losses | {f"duplicates_{name}": loss for name, loss in removal_losses.items()}
 
-    def _detections(self, images: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        batch, _ = self.transform(list(images))
-        maps = self.backbone(batch.tensors)
-        regions, _ = self.proposals(batch, maps, None)
+    def look(
+        self, images: Sequence[Tensor], transform: GeneralizedRCNNTransform | None = None
+    ) -> tuple[ImageList, Regions, StageOutput | None]:
+        """Run everything before duplicate removal, in evaluation.
+
+        Args:
+            images: (3, H, W) in 0..1, of any sizes.
+            transform: resizes and normalises in place of the model's own.
+
+        Returns:
+            the batch, its regions with the class logits that count, and what the last stage said.
+        """
+        batch, _ = (transform or self.transform)(list(images))
+        regions, _ = self.proposals(batch, self.backbone(batch.tensors), None)
         seen: list[Regions] = []
         outputs: list[StageOutput] = []
         for stage in self.stages:
             seen.append(regions)
             outputs.append(stage(regions))
             regions = stage.refine(regions, outputs[-1])
-        if self.stages:
-            logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
-            regions = replace(regions, logits_RK=logits_RK)
-        detections, _ = self._remove_duplicates(regions, outputs[-1] if outputs else None, None)
+        if not self.stages:
+            return batch, regions, None
+        logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
+        return batch, replace(regions, logits_RK=logits_RK), outputs[-1]
+
+    def decide(
+        self, images: Sequence[Tensor], batch: ImageList, regions: Regions, last: StageOutput | None
+    ) -> list[dict[str, Tensor]]:
+        """Turn what `look` returned for `images` into detections, in px of the images."""
+        detections, _ = self._remove_duplicates(regions, last, None)
         if self.mask:
-            detections = self.mask.predict(detections, regions.sizes_B2, maps)
+            detections = self.mask.predict(detections, regions.sizes_B2, regions.context)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(
             detections, batch.image_sizes, sizes

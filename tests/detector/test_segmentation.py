@@ -14,8 +14,8 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as coco_mask
 from tiny_data import change_json, write_data
 
+from detector import load
 from detector.annotations import Annotations, load_annotations
-from detector.checkpoint import load_run
 from detector.cli.output import echo_metrics
 from detector.data import ImageDataset
 from detector.errors import InputError
@@ -211,9 +211,16 @@ def test_train_load_and_predict_with_masks(
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "test.json, 3 images, COCO box and mask metrics in percent"
     assert len(lines[1].split()) == 3
-    trained = load_run(run, torch.device("cpu"), score_threshold=0.001)
-    done = predict(trained, [data / "images" / "test_0.png"], tmp_path / "out", threshold=0.001)
+    detect = load(run, threshold=0.001, device="cpu")
+    done = predict(detect, [data / "images" / "test_0.png"], tmp_path / "out")
     assert len(done.results) > 0
+    [same] = detect([data / "images" / "test_0.png"])
+    assert same.masks.shape == (len(done.results), 64, 64)
+    assert same.masks.dtype == bool
+    assert [mask.sum() for mask in same.masks] == [decode_mask(r["segmentation"]).sum() for r in done.results]
+    mirrored = load(run, threshold=0.001, device="cpu", flip=True)
+    [joined] = mirrored([data / "images" / "test_0.png"])
+    assert joined.masks.shape == (len(joined), 64, 64)
     for found in json.loads((tmp_path / "out" / "detections.json").read_text()):
         assert decode_mask(found["segmentation"]).shape == (64, 64)
         assert set(decode_mask(found["segmentation"]).ravel()) <= {0, 1}
