@@ -8,6 +8,7 @@ sets all stored values again: a run comes back as it was even when the recipe's 
 from dataclasses import dataclass, field
 from typing import Literal
 
+from detector.class_losses import ClassLossName
 from detector.errors import ConfigError
 from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig, UpdateConfig
 from detector.nms import GreedyNMSConfig
@@ -138,6 +139,7 @@ class StageConfig:
     foreground_iou: float = 0.5
     box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  #: of the box deltas (dx, dy, dw, dh)
     loss_weight: float = 1.0
+    class_loss: ClassLossName = "softmax"  #: or seesaw, or eql_v2, for long tails (`class_losses.py`)
     hard_regions: int = (
         0  #: learn from so many regions an image, those of the highest loss (OHEM); 0: from all
     )

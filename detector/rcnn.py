@@ -163,8 +163,8 @@ class RCNN(nn.Module):
         return self.duplicate_removal(scores_RK, regions.boxes_R4, features_RD, regions, targets)
 
     def _scores(self, logits_RK: Tensor) -> Tensor:
-        """Class probabilities: a softmax, or sigmoids where the dense head has the last word."""
-        return logits_RK.softmax(dim=1) if self.stages else logits_RK.sigmoid()
+        """Scores as the last stage's loss has them; sigmoids where the dense head has the last word."""
+        return self.stages[-1].class_loss.scores(logits_RK) if len(self.stages) else logits_RK.sigmoid()
 
     def _sample(self, regions: Regions) -> Regions:
         assert regions.labels_R is not None

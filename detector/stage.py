@@ -9,9 +9,10 @@ from torch.nn import functional as F
 from torchvision.ops import MultiScaleRoIAlign
 
 from detector.boxes import assign_boxes, clip_boxes, decode_boxes, encode_boxes
+from detector.class_losses import build_class_loss, prior_bias
 from detector.config import StageConfig
 from detector.interfaces import BoxHead, Regions, ScoreUpdate
-from detector.knowledge import BACKGROUND
+from detector.knowledge import BACKGROUND, FOREGROUND
 
 #: Smooth L1 turns from quadratic to linear here (torchvision's and Detectron's value).
 BOX_LOSS_BETA = 1 / 9
@@ -93,6 +94,9 @@ class Stage(nn.Module):
         self.class_layer = nn.Linear(head.out_features, num_classes + 1)
         self.box_layer = nn.Linear(head.out_features, 4)
         self.score_update = score_update
+        self.class_loss = build_class_loss(config.class_loss, num_classes)
+        if self.class_loss.prior:
+            nn.init.constant_(self.class_layer.bias[FOREGROUND], prior_bias(self.class_loss.prior))
 
     def forward(self, regions: Regions) -> StageOutput:
         """Predict class and box of every region."""
@@ -119,7 +123,7 @@ class Stage(nn.Module):
         return replace(regions, labels_R=labels_R, truth_R4=truth_R4)
 
     def losses(self, regions: Regions, output: StageOutput) -> dict[str, Tensor]:
-        """Cross-entropy of the class and smooth L1 of the box, weighted; means over the regions learnt from.
+        """Loss of the class and smooth L1 of the box, weighted; means over the regions learnt from.
 
         The box loss is summed over foreground regions and divided by the number of all, as in torchvision.
         With `hard_regions` only so many regions of each image count, those of the highest loss (OHEM:
@@ -127,7 +131,7 @@ class Stage(nn.Module):
         """
         assert regions.labels_R is not None
         assert regions.truth_R4 is not None
-        class_R = F.cross_entropy(output.logits_RK.float(), regions.labels_R, reduction="none")
+        class_R = self.class_loss(output.logits_RK, regions.labels_R)
         rows = torch.nonzero(regions.labels_R != BACKGROUND).flatten()
         wanted = encode_boxes(regions.boxes_R4[rows], regions.truth_R4[rows], self.config.box_std)
         deltas = output.deltas_R4[rows].float()
