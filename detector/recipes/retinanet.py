@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from detector.config import BackboneConfig, Config, RetinaNetConfig, StageConfig
-from detector.interfaces import HeadConfig
+from detector.interfaces import HeadConfig, SharedHeadConfig
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
 from detector.recipes.sizes import full_size, sample_size, small_size
 
@@ -67,12 +67,26 @@ def reasoning_retinanet_sample() -> Config:
     return replace(config, recipe="reasoning_retinanet_sample", model=replace(config.model, stages=stages))
 
 
+def stacked_retinanet_sample() -> Config:
+    """A plain stage on retinanet_sample: the fair control of reasoning_retinanet_sample.
+
+    Command: detector train --data data/sample --init runs/sample_retinanet
+        --recipe stacked_retinanet_sample --out runs/sample_stacked_retinanet
+    Machine: one CPU core, about four minutes.
+    Expected: 52.4 AP, 70.3 AP50 on the test images (seed 0).
+    Table: none.
+    """
+    stages = _stage_behind_dense_head(SharedHeadConfig())
+    model = replace(retinanet_sample().model, stages=stages)
+    return replace(retinanet_sample(), recipe="stacked_retinanet_sample", model=model)
+
+
 def retinanet_r18_small() -> Config:
     """RetinaNet, ResNet-18-FPN (P3 to P7) from scratch, 224 px: to see a data set overfit on a CPU.
 
     Command: detector train --data DATA --recipe retinanet_r18_small --max-images 6 --out runs/overfit
     Machine: one CPU core, about five minutes.
-    Expected: see docs/log.md.
+    Expected: unknown; not run to its end by us yet.
     Table: none.
     """
     config = small_size("retinanet_r18_small", ())
@@ -93,5 +107,6 @@ RECIPES = (
     reasoning_retinanet_r50_fpn_coco,
     retinanet_sample,
     reasoning_retinanet_sample,
+    stacked_retinanet_sample,
     retinanet_r18_small,
 )
