@@ -115,6 +115,18 @@ def _rest(values_TT: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return rest_TT / length if length > 1e-9 * size**2 else np.zeros_like(rest_TT)
 
 
+def likely_senses(names: Sequence[str], synsets: Sequence[str], nouns: Nouns) -> list[str]:
+    """The synset of each class; of one without, the most frequent sense of its name, else an empty string.
+
+    Good enough for the order of many classes; too weak to say what one class means.
+    """
+    found = []
+    for name, synset in zip(names, synsets, strict=True):
+        senses = [] if synset else nouns.senses(name)
+        found.append(senses[0].name if senses else synset)
+    return found
+
+
 def wordnet_closeness(synsets: Sequence[str], nouns: Nouns) -> npt.NDArray[np.float64]:
     """How much of what WordNet says above two synsets is the same: shared over all ancestors (Jaccard).
 

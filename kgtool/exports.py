@@ -102,7 +102,7 @@ def _write_dot(graph: ClassGraph, path: Path) -> None:
     lines += [f"  {_quoted(name)};" for name in graph.classes]
     link = "->" if directed else "--"
     for i, j, weight, _ in _edges(graph):
-        lines.append(f"  {_quoted(graph.classes[i])} {link} {_quoted(graph.classes[j])} [weight={weight}];")
+        lines.append(f"  {_quoted(graph.classes[i])} {link} {_quoted(graph.classes[j])} [weight={weight!s}];")
     path.write_text("\n".join([*lines, "}", ""]), encoding="utf-8")
 
 

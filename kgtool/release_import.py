@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from kgtool.class_names import ClassName
-from kgtool.class_order import OrderTest, order_test, wordnet_closeness
+from kgtool.class_order import OrderTest, likely_senses, order_test, wordnet_closeness
 from kgtool.classes import is_background
 from kgtool.errors import ClassMatchError, InputError
 from kgtool.graph import ClassGraph, make_graph
@@ -76,10 +76,9 @@ def import_release(
         directed=directed,
         normalization="as published",
     )
-    synsets = [name.synset or _first_sense(name.name, nouns) for name in names]
-    return ReleaseImport(
-        graph, had_background, recovered, order_test(foreground, wordnet_closeness(synsets, nouns))
-    )
+    senses = likely_senses([name.name for name in names], [name.synset for name in names], nouns)
+    order = order_test(foreground, wordnet_closeness(senses, nouns))
+    return ReleaseImport(graph, had_background, recovered, order)
 
 
 def _without_background(path: Path, matrix: Matrix, num_classes: int) -> tuple[Matrix, bool]:
@@ -99,11 +98,6 @@ def _without_background(path: Path, matrix: Matrix, num_classes: int) -> tuple[M
             "the class list may lack a class"
         )
     return matrix[1:, 1:], True
-
-
-def _first_sense(name: str, nouns: Nouns) -> str:
-    senses = nouns.senses(name)
-    return senses[0].name if senses else ""
 
 
 def _unique(synsets: Sequence[str]) -> list[str]:

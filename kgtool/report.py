@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kgtool.class_order import OrderTest, order_test, wordnet_closeness
+from kgtool.class_order import OrderTest, likely_senses, order_test, wordnet_closeness
 from kgtool.classes import folded_name, is_synset
 from kgtool.coco import Dataset
 from kgtool.graph import ClassGraph
@@ -134,6 +134,7 @@ def report_graph(
     np.fill_diagonal(others_CC, 0)
     edge_CC = others_CC > 0
     degree_C = (edge_CC | edge_CC.T).sum(axis=1)
+    senses = likely_senses(graph.classes, synsets_of(graph), nouns)
     values = others_CC if graph.header["directed"] else np.triu(others_CC)
     return GraphReport(
         num_classes=summary.num_classes,
@@ -150,7 +151,7 @@ def report_graph(
         doubtful=doubtful_synsets(graph, nouns),
         thin=_thin_edges(graph, edge_CC, thin),
         most_counted=_most_counted(graph),
-        order=order_test(graph.weight, wordnet_closeness(synsets_of(graph), nouns)),
+        order=order_test(graph.weight, wordnet_closeness(senses, nouns)),
         coverage=() if data is None else _coverage(graph, degree_C, data),
     )
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import rankdata
 
 import kgtool
-from kgtool.class_order import order_test, wordnet_closeness
+from kgtool.class_order import likely_senses, order_test, wordnet_closeness
 from kgtool.classes import parse_class_spec
 from kgtool.wordnet import load_nouns
 
@@ -33,6 +33,11 @@ def test_closeness_is_the_share_of_ancestors_in_common(closeness):
 def test_a_class_without_a_synset_is_near_none():
     found = wordnet_closeness(["dog.n.01", "", "no_such_thing.n.01"], load_nouns())
     assert np.array_equal(found, np.diag([1.0, 0, 0]))
+
+
+def test_a_class_without_a_synset_counts_as_the_first_sense_of_its_name():
+    found = likely_senses(["dog", "ice cream", "dog.n.05", "xyzzy"], ["", "", "cat.n.01", ""], load_nouns())
+    assert found == ["dog.n.01", "ice_cream.n.01", "cat.n.01", ""]
 
 
 def test_the_correlation_is_of_what_an_additive_fit_leaves_of_the_ranks():
