@@ -13,8 +13,8 @@ from torchvision.models.detection import RetinaNet, retinanet_resnet50_fpn
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import box_iou
 
+from detector import load
 from detector.backbone import build_backbone, load_matching
-from detector.checkpoint import load_run
 from detector.config import BackboneConfig, RetinaNetConfig, StageConfig
 from detector.errors import ConfigError
 from detector.interfaces import FeatureMaps, Regions, SharedHeadConfig
@@ -305,7 +305,7 @@ def test_train_load_and_predict_work_as_with_any_other_recipe(recipe: str, tmp_p
     config = override(load_recipe(recipe), {"train.epochs": 1, "train.batch_size": 3})
     result = train(config, data, run, graphs=graphs, quiet=True)
     assert set(result["metrics"]) >= {"AP", "AP50"}
-    trained = load_run(run, torch.device("cpu"), score_threshold=0.001)
-    assert len(trained.model.stages) == len(graphs)
-    done = predict(trained, [data / "images" / "test_0.png"], tmp_path / "out", threshold=0.001)
+    trained = load(run, threshold=0.001, device="cpu")
+    assert len(trained.run.model.stages) == len(graphs)
+    done = predict(trained, [data / "images" / "test_0.png"], tmp_path / "out")
     assert len(done.pictures) == 1
