@@ -13,6 +13,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
 th, td { text-align: left; padding: .2rem .8rem .2rem 0; border-bottom: 1px solid var(--line); }
 td.number { text-align: right; font-variant-numeric: tabular-nums; }
+.plain td.number { text-align: left; }
 meter { width: 12rem; }
 .score { font-size: 2.5rem; font-weight: 600; }
 code { overflow-wrap: anywhere; }
@@ -38,7 +39,7 @@ def report_page(graph: ClassGraph, report: GraphReport, verdict: Verdict) -> str
             ((name, f"{share:.3f}", _Meter(share)) for name, share in verdict.checks.items()),
         ),
         "<h2>Size</h2>",
-        _table(("", ""), _size_rows(report)),
+        _table((), _size_rows(report)),
         "<h2>Strongest edges</h2>",
         _table(
             ("weight", "from", "to", "evidence"),
@@ -99,9 +100,10 @@ def _names(names: Sequence[str]) -> str:
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str | _Meter]]) -> str:
-    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)]
+    lines = ["".join(f"<th>{escape(cell)}</th>" for cell in head)] if head else []
     lines += ["".join(map(_cell, row)) for row in rows]
-    return "<table>" + "".join(f"<tr>{line}</tr>" for line in lines) + "</table>"
+    body = "".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table{'' if head else ' class=plain'}>{body}</table>"
 
 
 def _cell(value: str | _Meter) -> str:
