@@ -17,6 +17,7 @@ import msgspec
 import numpy as np
 
 from detector.errors import ClassMatchError, InputError
+from detector.frequencies import stated_frequency
 from detector.segmentation import RunLengths, encode_masks, has_mask, to_run_lengths
 
 
@@ -33,6 +34,7 @@ class Annotations:
     image_folder: Path
     class_names: tuple[str, ...]  #: in the order of their category ids
     synsets: tuple[str, ...]  #: "" where the category has none
+    frequencies: tuple[str, ...]  #: "r", "c" or "f" as the file says, or its image_count; "" where neither
     category_ids: np.ndarray  #: (C,) int64
     image_ids: np.ndarray  #: (I,) int64
     file_names: np.ndarray  #: (I,) str
@@ -65,6 +67,16 @@ class Annotations:
         height, width = (int(side) for side in self.sizes_I2[image])
         runs = to_run_lengths(self.segmentation_N[row] or b"[]", height, width)
         return runs or encode_masks(np.zeros((1, height, width), dtype=np.uint8))[0]
+
+    def images_per_class(self) -> np.ndarray:
+        """In how many images each class has a box that is no crowd, (C,) int64."""
+        image_N = np.repeat(np.arange(self.num_images), np.diff(self.offsets))[~self.crowd_N]
+        pairs = np.unique(image_N * self.num_classes + self.class_N[~self.crowd_N])
+        return np.bincount(pairs % self.num_classes, minlength=self.num_classes)
+
+    def boxes_per_class(self) -> np.ndarray:
+        """How many boxes that are no crowd each class has, (C,) int64."""
+        return np.bincount(self.class_N[~self.crowd_N], minlength=self.num_classes)
 
     def usable_images(self) -> np.ndarray:
         """Positions of the images with at least one box to train on."""
@@ -111,6 +123,7 @@ class Annotations:
             self,
             class_names=tuple(class_names),
             synsets=tuple(self.synsets[index] for index in order),
+            frequencies=tuple(self.frequencies[index] for index in order),
             category_ids=self.category_ids[order],
             class_N=new_position[self.class_N],
         )
@@ -161,6 +174,8 @@ class _Category(msgspec.Struct, gc=False):
     id: _Id
     name: str
     synset: str | None = None
+    frequency: Any = None
+    image_count: Any = None
 
 
 class _Document(msgspec.Struct, gc=False):
@@ -271,6 +286,7 @@ def _to_columns(path: Path, document: _Document, image_folder: Path, masks: bool
         image_folder=image_folder,
         class_names=tuple(category.name for category in categories),
         synsets=tuple(category.synset or "" for category in categories),
+        frequencies=tuple(stated_frequency(one.frequency, one.image_count) for one in categories),
         category_ids=category_ids,
         image_ids=image_ids,
         file_names=np.array([image.file_name for image in images], dtype=np.str_),

@@ -7,7 +7,7 @@ metrics.json lie beside them.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -28,6 +28,9 @@ BEST_FILE = "best.safetensors"
 METRICS_FILE = "metrics.json"
 LOG_FILE = "log.jsonl"
 
+#: Which weights of a run: after the last epoch, or of the best evaluation.
+Weights = Literal["last", "best"]
+
 
 @dataclass(frozen=True)
 class RunClasses:
@@ -38,12 +41,14 @@ class RunClasses:
         synsets: "" where a class has none.
         category_ids: ids of the COCO JSON that the run was trained on.
         graph_hashes: identities of the class graphs, in their order; none for a run without one.
+        train_images: number of images that each class was trained on; empty where a run does not say.
     """
 
     names: tuple[str, ...]
     synsets: tuple[str, ...]
     category_ids: tuple[int, ...]
     graph_hashes: tuple[str, ...]
+    train_images: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +84,11 @@ def load_config(folder: Path) -> Config:
 def save_classes(classes: RunClasses, folder: Path) -> None:
     """Write the class list and the hashes of the graphs."""
     columns = zip(classes.category_ids, classes.names, classes.synsets, strict=True)
-    rows = [{"id": category, "name": name, "synset": synset} for category, name, synset in columns]
+    rows: list[dict[str, Any]] = [
+        {"id": category, "name": name, "synset": synset} for category, name, synset in columns
+    ]
+    for row, count in zip(rows, classes.train_images, strict=False):
+        row["train_images"] = count
     save_json({"graph_hashes": list(classes.graph_hashes), "classes": rows}, folder / CLASSES_FILE)
 
 
@@ -98,6 +107,7 @@ def load_classes(folder: Path) -> RunClasses:
             synsets=tuple(str(row["synset"]) for row in rows),
             category_ids=tuple(int(row["id"]) for row in rows),
             graph_hashes=tuple(str(graph_hash) for graph_hash in document["graph_hashes"]),
+            train_images=tuple(int(row["train_images"]) for row in rows if "train_images" in row),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
@@ -115,13 +125,18 @@ def save_weights(model: nn.Module, folder: Path, name: str = WEIGHTS_FILE) -> No
         save_file(tensors, part, metadata={"format": "pt"})
 
 
-def load_weights(model: nn.Module, folder: Path) -> None:
+def load_weights(model: nn.Module, folder: Path, weights: Weights = "last") -> None:
     """Load the weights of a run into a model of the same configuration.
 
     Raises:
-        InputError: no weights yet, a broken file, or tensors of other names or shapes.
+        InputError: no such weights yet, a broken file, or tensors of other names or shapes.
     """
-    path = folder / WEIGHTS_FILE
+    path = folder / (BEST_FILE if weights == "best" else WEIGHTS_FILE)
+    if weights == "best" and not path.is_file():
+        raise InputError(
+            f"{path}: no such file; a run keeps its best weights with --set train.eval_every=1; "
+            "take --weights last"
+        )
     tensors = _read_tensors(path)
     _check_shapes(path, tensors, model.state_dict())
     model.load_state_dict(tensors)
@@ -175,13 +190,16 @@ def _check_shapes(path: Path, found: dict[str, Tensor], expected: dict[str, Any]
             )
 
 
-def load_run(folder: Path, device: torch.device, *, score_threshold: float = 1.0) -> TrainedRun:
+def load_run(
+    folder: Path, device: torch.device, *, score_threshold: float = 1.0, weights: Weights = "last"
+) -> TrainedRun:
     """Bring a trained detector back from its folder.
 
     Args:
         folder: run folder.
         device: where the model shall be.
         score_threshold: lowers the recipe's `model.score_threshold` where that is higher.
+        weights: "last", or "best" of a run with several evaluations.
 
     Raises:
         InputError, ConfigError: see `load_config`, `load_classes` and `load_weights`.
@@ -194,7 +212,7 @@ def load_run(folder: Path, device: torch.device, *, score_threshold: float = 1.0
     graphs = torch.zeros(num_graphs, num_classes, num_classes) if num_graphs else None
     counts_CC = torch.zeros(num_classes, num_classes)
     model = build_model(_without_downloads(config).model, num_classes, graphs, counts_CC)
-    load_weights(model, folder)
+    load_weights(model, folder, weights)
     return TrainedRun(folder, config, classes, model.to(device).eval())
 
 

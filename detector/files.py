@@ -77,3 +77,18 @@ def check_folder_free(folder: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{folder}: already exists; give --overwrite to replace it, or another --out")
     if not folder.exists() and not folder.parent.is_dir():
         raise DetectorError(f"{folder}: folder {folder.parent} does not exist; create it first")
+
+
+def check_file_free(path: Path, *, overwrite: bool) -> None:
+    """Check, before any long work, that a result may be written to `path`.
+
+    Raises:
+        OutputExistsError: it is there and `overwrite` is false.
+        DetectorError: it is a folder, or the folder around it does not exist.
+    """
+    if path.is_dir():
+        raise DetectorError(f"{path}: is a folder; expected a file, or a name that is free")
+    if path.exists() and not overwrite:
+        raise OutputExistsError(f"{path}: already exists; give --overwrite to replace it, or another name")
+    if not path.parent.is_dir():
+        raise DetectorError(f"{path}: folder {path.parent} does not exist; create it first")

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from detector.checkpoint import TrainedRun, load_run
 from detector.data import load_image, to_pixels
+from detector.detections import Detections, to_arrays, to_detections
 from detector.device import pick_device
 from detector.errors import InputError
-from detector.evaluate import Detections, to_arrays, to_detections
 from detector.segmentation import decode_mask
 from detector.views import View, check_views, detect_in_views, list_views
 

@@ -13,8 +13,8 @@ from typing import Any
 from torch import Tensor
 
 from detector.data import load_image
+from detector.detections import Detections
 from detector.errors import InputError
-from detector.evaluate import Detections
 from detector.files import atomic_path, check_folder_free, save_json
 from detector.frames import VIDEO_SUFFIXES, check_video_reader, read_frames
 from detector.inference import Detector

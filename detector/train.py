@@ -310,10 +310,10 @@ def _start_run_folder(
         annotations = inputs.annotations
         graph_hashes = tuple(part.graph_hash for part in inputs.knowledge)
         category_ids = tuple(annotations.category_ids.tolist())
+        train_images = tuple(annotations.images_per_class().tolist())
+        names, synsets = annotations.class_names, annotations.synsets
         save_config(config, out)
-        save_classes(
-            RunClasses(annotations.class_names, annotations.synsets, category_ids, graph_hashes), out
-        )
+        save_classes(RunClasses(names, synsets, category_ids, graph_hashes, train_images), out)
     processes.gather(None)  # the others wait
 
 

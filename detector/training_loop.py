@@ -243,9 +243,16 @@ def _end_epoch(state: TrainingState, loop: Loop) -> None:
     """
     settings, epoch = loop.settings, state.epochs_done + 1
     if epoch == settings.epochs or (settings.eval_every and epoch % settings.eval_every == 0):
-        found = evaluate(state.shown, loop.evaluated, workers=settings.workers, processes=loop.processes)
-        state.result = {"epoch": epoch, "step": state.step, "seconds": round(loop.log.seconds, 1), **found}
-        if loop.processes.first:
+        found = evaluate(
+            state.shown,
+            loop.evaluated,
+            train_images=loop.annotations.images_per_class().tolist(),
+            workers=settings.workers,
+            processes=loop.processes,
+        )
+        if found:
+            place = {"epoch": epoch, "step": state.step, "seconds": round(loop.log.seconds, 1)}
+            state.result = {**place, **found.summary()}
             _keep_result(state, loop)
     state.epochs_done = epoch
     _keep(state, loop)

@@ -13,15 +13,15 @@ def echo_json(document: Any) -> None:
 
 
 def echo_metrics(result: dict[str, Any]) -> None:
-    """Print the twelve COCO numbers, one a line, in percent; "-" where the data has nothing of that size.
+    """Print the metrics, one a line, in percent; "-" where the data has nothing of that size.
 
     A model with masks has a second column, for the overlap of masks.
     """
-    masks = result.get("mask_metrics")
+    masks = result.get("mask_metrics", {})
     kinds = "box and mask" if masks else "box"
-    click.echo(f"{result['data']}, {result['num_images']} images, COCO {kinds} metrics in percent")
+    click.echo(f"{result['data']}, {result['num_images']} images, {kinds} metrics in percent")
     for name, value in result["metrics"].items():
-        click.echo(f"{name:<6}{_percent(value)}" + (_percent(masks[name]) if masks else ""))
+        click.echo(f"{name:<6}{_percent(value)}" + (_percent(masks[name]) if name in masks else ""))
 
 
 def _percent(value: float) -> str:

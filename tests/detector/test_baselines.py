@@ -42,4 +42,4 @@ def test_a_baseline_trains_and_comes_back_from_its_folder_with_the_same_numbers(
     run = tmp_path / "run"
     trained = train(config, SAMPLE, run, max_images=4, device="cpu", quiet=True)
     assert torch.tensor(list(trained["metrics"].values())).isfinite().all()
-    assert evaluate_run(run, SAMPLE, max_images=4, device="cpu")["metrics"] == trained["metrics"]
+    assert evaluate_run(run, SAMPLE, max_images=4, device="cpu").summary()["metrics"] == trained["metrics"]

@@ -49,7 +49,7 @@ def test_train_eval_and_predict_end_to_end(
     assert evaluated["metrics"] == trained["metrics"]
     assert call("eval", run, "--data", data, "--backend", "pycocotools") == 0
     table = capsys.readouterr().out.splitlines()
-    assert table[0] == "test.json, 3 images, COCO box metrics in percent"
+    assert table[0] == "test.json, 3 images, box metrics in percent"
     assert [line.split()[0] for line in table[1:]] == [
         "AP",
         "AP50",
@@ -63,8 +63,13 @@ def test_train_eval_and_predict_end_to_end(
         "ARs",
         "ARm",
         "ARl",
+        "APr",
+        "APc",
+        "APf",
+        "VOC50",
     ]
-    assert table[-1].split()[1] == "-"  # no large box
+    assert table[12].split() == ["ARl", "-"]  # no large box
+    assert table[14].split() == ["APc", "-"]  # no class has more than ten images
 
     assert call("predict", run, data / "images", "--out", out, "--threshold", 0, "--json") == 0
     predicted = json.loads(capsys.readouterr().out)

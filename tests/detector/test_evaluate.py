@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from detection_examples import ground_truth, random_detections, with_crowds
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 from tiny_data import change_json, write_data
 from torch import Tensor, nn
 
 from detector.annotations import Annotations, load_annotations
+from detector.coco_metrics import METRICS, coco_metrics
+from detector.detections import Detections, to_detections
 from detector.errors import MissingResourceError
-from detector.evaluate import METRICS, Detections, coco_metrics, detect, to_detections
+from detector.evaluate import detect
 
 BACKENDS = ("pycocotools", "hotcoco")
 
@@ -24,40 +27,6 @@ BACKENDS = ("pycocotools", "hotcoco")
 @pytest.fixture
 def annotations(tmp_path: Path) -> Annotations:
     return load_annotations(write_data(tmp_path / "data", train=30), "train")
-
-
-def ground_truth(annotations: Annotations) -> Detections:
-    """Every box of the data, found with certainty."""
-    corners = np.concatenate(
-        [annotations.boxes_xywh[:, :2], annotations.boxes_xywh[:, :2] + annotations.boxes_xywh[:, 2:]], axis=1
-    )
-    images = np.repeat(np.arange(annotations.num_images), np.diff(annotations.offsets))
-    scores = np.ones(len(corners), dtype=np.float32)
-    return Detections(images, corners.astype(np.float32), annotations.class_N, scores)
-
-
-def random_detections(annotations: Annotations, seed: int, count: int = 400) -> Detections:
-    """Boxes of the data, moved, some with a wrong class, some twice; scores have ties."""
-    rng = np.random.default_rng(seed)
-    truth = ground_truth(annotations)
-    rows = rng.integers(0, len(truth), count)
-    boxes = truth.boxes_xyxy[rows] + rng.normal(0, 2.0, (count, 4)).astype(np.float32)
-    boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
-    wrong = rng.random(count) < 0.2
-    classes = np.where(wrong, rng.integers(0, annotations.num_classes, count), truth.class_N[rows])
-    return Detections(truth.image_N[rows], boxes, classes, rng.random(count).round(2).astype(np.float32))
-
-
-def with_crowds(path: Path, seed: int) -> None:
-    """Make some boxes crowds, and give some an area that is not that of their box (a mask's)."""
-    rng = np.random.default_rng(seed)
-
-    def change(document: dict) -> None:
-        for box in document["annotations"]:
-            box["iscrowd"] = int(rng.random() < 0.2)
-            box["area"] = float(box["area"] * rng.uniform(1, 20))
-
-    change_json(path, change)
 
 
 def by_hand(path: Path, annotations: Annotations, detections: Detections) -> dict[str, float]:

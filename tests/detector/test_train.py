@@ -80,7 +80,8 @@ def test_a_run_with_a_graph_leaves_everything_that_is_needed(data: Path, graph: 
     assert result["num_images"] == 3
     assert set(result["metrics"]) >= {"AP", "AP50", "ARl"}
     classes = json.loads((run / "classes.json").read_text())
-    assert classes["classes"][0] == {"id": 2, "name": "green", "synset": "green.n.01"}
+    green = {"id": 2, "name": "green", "synset": "green.n.01", "train_images": 3}
+    assert classes["classes"][0] == green
     assert [len(graph_hash) for graph_hash in classes["graph_hashes"]] == [64]
     log = steps(run)
     assert [record["step"] for record in log] == [1, 2, 3, 4]
