@@ -210,6 +210,15 @@ def load_annotations(
     return annotations
 
 
+def read_annotations(path: Path) -> Annotations:
+    """Read one COCO JSON for its classes and boxes; its images need not be there.
+
+    Raises:
+        InputError: the file is missing, is not COCO JSON or contradicts itself.
+    """
+    return _to_columns(path, _decode(path), path.parent, False)
+
+
 def find_annotation_file(folder: Path, split: str) -> Path:
     """Find the COCO JSON of a split in a data folder.
 

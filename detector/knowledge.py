@@ -143,6 +143,22 @@ def with_background(graph_CC: Tensor, fill: float = 0.0) -> Tensor:
     return graph_KK
 
 
+def lift_of(counts_CC: Tensor, smoothing: float) -> Tensor:
+    """Return L: how much more often two classes are together than if they were independent.
+
+    Args:
+        counts_CC: R, symmetric, 0 or more, diagonal kept.
+        smoothing: k, pairs that every two classes get as seen and as expected; above 0.
+
+    Returns:
+        lift_CC, float64, symmetric, above 0; 1 where nothing is known.
+    """
+    counts_CC = counts_CC.to(torch.float64)
+    total_C = counts_CC.sum(dim=1)
+    expected_CC = torch.outer(total_C, total_C) / total_C.sum().clamp(min=1)
+    return (counts_CC + smoothing) / (expected_CC + smoothing)
+
+
 def _pair_counts(counts_CC: np.ndarray) -> np.ndarray:
     """Add both directions of relations; counts that are symmetric have both already."""
     both_CC = counts_CC if (counts_CC == counts_CC.T).all() else counts_CC + counts_CC.T

@@ -21,6 +21,11 @@ COMMANDS = {
     "train": ("detector.cli.train", "train_command", "Train a detector and evaluate it."),
     "eval": ("detector.cli.evaluate", "eval_command", "The twelve COCO numbers of a trained detector."),
     "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures for image files."),
+    "rescore": (
+        "detector.cli.rescore",
+        "rescore_command",
+        "A class graph on the detections of any detector.",
+    ),
     "pretrain": ("detector.cli.pretrain", "pretrain_command", "Train a backbone as a classifier."),
     "cost": ("detector.cli.cost", "cost_command", "What a recipe costs beside its base."),
     "recipes": ("detector.cli.recipes", "recipes_command", "List the recipes, or the settings of one."),

@@ -46,7 +46,7 @@ from torchvision.ops import box_iou
 
 from detector.errors import ConfigError
 from detector.interfaces import Regions, UpdateInputs
-from detector.knowledge import BACKGROUND, FOREGROUND
+from detector.knowledge import BACKGROUND, FOREGROUND, lift_of
 
 #: Two regions that overlap less are different objects, and one hears the other.
 APART_IOU = 0.3
@@ -141,22 +141,6 @@ class ClassLift(nn.Module):
     def diagnostics(self) -> dict[str, float]:
         """Lambda."""
         return {"lift_strength": float(torch.as_tensor(self.strength).detach())}
-
-
-def lift_of(counts_CC: Tensor, smoothing: float) -> Tensor:
-    """Return L: how much more often two classes are together than if they were independent.
-
-    Args:
-        counts_CC: R, symmetric, 0 or more, diagonal kept.
-        smoothing: k, pairs that every two classes get as seen and as expected; above 0.
-
-    Returns:
-        lift_CC, float64, symmetric, above 0; 1 where nothing is known.
-    """
-    counts_CC = counts_CC.to(torch.float64)
-    total_C = counts_CC.sum(dim=1)
-    expected_CC = torch.outer(total_C, total_C) / total_C.sum().clamp(min=1)
-    return (counts_CC + smoothing) / (expected_CC + smoothing)
 
 
 def add_context(logits_RK: Tensor, context_RC: Tensor) -> Tensor:

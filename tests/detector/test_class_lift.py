@@ -17,10 +17,10 @@ from detector.checkpoint import load_run
 from detector.config import StageConfig
 from detector.errors import ConfigError
 from detector.interfaces import FeatureMaps, Regions, TwoLinearConfig, UpdateInputs
-from detector.knowledge import load_knowledge
+from detector.knowledge import lift_of, load_knowledge
 from detector.overrides import override
 from detector.rcnn import build_model
-from detector.reasoning.class_lift import ClassLift, ClassLiftConfig, lift_of
+from detector.reasoning.class_lift import ClassLift, ClassLiftConfig
 from detector.recipes import load_recipe
 from detector.train import train
 from kgtool.graph import make_graph, save_graph
