@@ -23,6 +23,7 @@ from torch import nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
 from detector.annotations import load_annotations
+from detector.augmentation import Augmentation
 from detector.data import ImageDataset, load_batches
 from detector.rcnn import build_model
 from detector.recipes import load_recipe
@@ -107,7 +108,7 @@ def loader_rate(data: Path, batch: int) -> float:
     images = annotations.usable_images()
     batches = batches_of(np.arange(len(images)), batch)
     start = time.perf_counter()
-    for _ in load_batches(ImageDataset(annotations, images, flip=0.5), batches):
+    for _ in load_batches(ImageDataset(annotations, images, augmentation=Augmentation(flip=0.5)), batches):
         pass
     return len(images) / (time.perf_counter() - start)
 

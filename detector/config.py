@@ -184,6 +184,7 @@ class ModelConfig:
     proposals: ProposalConfig | RetinaNetConfig = ProposalConfig()  #: its type says what proposes
     min_size: int = 800  #: short side, px
     max_size: int = 1333  #: long side at most, px
+    min_sizes: tuple[int, ...] = ()  #: px; in training each image gets one of these as its short side
     roi_size: int = 7
     roi_align: bool = field(default=True, metadata={"setting": False})  #: off: heads pool for themselves
     roi_sampling_ratio: int = 2
@@ -203,6 +204,7 @@ class ModelConfig:
         """
         _check_at_least(self, "model", 1, "min_size max_size roi_size regions_per_image detections_per_image")
         _check_at_least(self, "model", 0, "roi_sampling_ratio")
+        _check(min(self.min_sizes, default=1) >= 1, "model.min_sizes", self.min_sizes, "px sizes from 1 on")
         _check_shares(self, "model", "positive_fraction score_threshold")
 
 
@@ -238,6 +240,9 @@ class TrainConfig:
     average_decay: float = 0.0  #: of the weights' moving average, which is evaluated and kept; 0 is off
     sync_batch_norm: bool = False  #: batch statistics over all processes (GPUs only)
     flip: float = 0.5  #: probability of a horizontal flip
+    #: smallest and largest scale of large-scale jitter, on a square of model.min_size ("0.1,2.0"); (): off
+    jitter: tuple[float, ...] = ()
+    copy_paste: float = 0.0  #: probability that objects of another image are pasted on one; needs jitter
     sampling: Literal["uniform", "repeat_factor", "class_balanced"] = "uniform"  #: what an epoch shows
     repeat_threshold: float = 0.001  #: share of images below which a class is repeated (repeat_factor)
     group_shapes: bool = False  #: wide images in one batch, high ones in another: less padding
@@ -260,7 +265,12 @@ class TrainConfig:
         _check(0 <= self.seed < 2**63, "train.seed", self.seed, "0 or more, below 2^63")
         milestones = self.milestones
         _check(min(milestones, default=1) >= 1, "train.milestones", milestones, "epochs from 1 on")
-        _check_shares(self, "train", "flip average_decay repeat_threshold")
+        _check_shares(self, "train", "flip average_decay repeat_threshold copy_paste")
+        jitter = self.jitter
+        right = not jitter or (len(jitter) == 2 and 0 < jitter[0] <= jitter[1])
+        _check(right, "train.jitter", jitter, "two scales above 0, the smaller one first")
+        right = not self.copy_paste or bool(jitter)
+        _check(right, "train.copy_paste", self.copy_paste, "0 without train.jitter; set train.jitter=0.1,2.0")
 
 
 @dataclass(frozen=True)

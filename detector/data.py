@@ -13,14 +13,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from detector.annotations import Annotations, to_clipped_xyxy
+from detector.augmentation import Augmentation, Target, paste_objects
 from detector.errors import DetectorError, InputError
 from detector.knowledge import FOREGROUND
 from detector.segmentation import decode_mask
 
 if TYPE_CHECKING:
     from PIL import Image
-
-Target = dict[str, Tensor]
 
 
 def load_image(path: Path) -> Tensor:
@@ -57,17 +56,23 @@ class ImageDataset(Dataset[Any]):
     Args:
         annotations: the split.
         images: positions of the images to give, in that order.
-        flip: probability of a horizontal flip. Whether an image is flipped depends on `seed`, the epoch and
-            its position alone, so neither the number of workers nor the order of reading changes a run.
+        augmentation: what is done to them. What is random in it depends on `seed`, the epoch and the
+            position of the image alone, so neither the number of workers nor the order of reading changes a
+            run.
         seed: any number of 0 or more.
     """
 
     def __init__(
-        self, annotations: Annotations, images: np.ndarray, *, flip: float = 0.0, seed: int = 0
+        self,
+        annotations: Annotations,
+        images: np.ndarray,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
     ) -> None:
         self.annotations = annotations
         self.images = images
-        self.flip = flip
+        self.augmentation = augmentation or Augmentation()
         self.seed = seed
         self.epoch = 0  # set by the training loop
 
@@ -77,7 +82,8 @@ class ImageDataset(Dataset[Any]):
     def __getitem__(self, index: int) -> tuple[Tensor, Target] | DetectorError:
         """One image, (3, H, W) uint8, and its target: boxes (G, 4) float32, labels (G,), image (position).
 
-        Where the annotations have masks, the target too: masks (G, H, W) uint8.
+        Where the annotations have masks, the target too: masks (G, H, W) uint8. Where the augmentation has
+        short sides, the target has one of them: short_side, px, which the model resizes to in training.
 
         An error is returned, not raised: a worker process would turn it into a page of traceback.
         `iter_batches` raises it.
@@ -88,6 +94,17 @@ class ImageDataset(Dataset[Any]):
             return error
 
     def _load(self, image: int) -> tuple[Tensor, Target]:
+        augmentation = self.augmentation
+        rng = np.random.default_rng((self.seed, self.epoch, image))
+        pixels, target = augmentation.apply(*self._read(image), rng)
+        if augmentation.copy_paste and rng.random() < augmentation.copy_paste:
+            other = augmentation.apply(*self._read(int(rng.choice(self.images))), rng)
+            pixels, target = paste_objects(pixels, target, *other, rng)
+        if augmentation.short_sides:
+            target["short_side"] = torch.tensor(int(rng.choice(augmentation.short_sides)))
+        return pixels, target
+
+    def _read(self, image: int) -> tuple[Tensor, Target]:
         annotations = self.annotations
         pixels = load_image(annotations.image_path(image))
         height, width = (int(side) for side in annotations.sizes_I2[image])
@@ -101,16 +118,11 @@ class ImageDataset(Dataset[Any]):
         boxes = to_clipped_xyxy(
             annotations.boxes_xywh[rows], np.tile(annotations.sizes_I2[image], (len(rows), 1))
         )
-        masks = _masks(annotations, rows, image)
-        if np.random.default_rng((self.seed, self.epoch, image)).random() < self.flip:
-            pixels = pixels.flip(-1)
-            boxes[:, [0, 2]] = width - boxes[:, [2, 0]]
-            masks = {name: mask.flip(-1) for name, mask in masks.items()}
         target = {
             "boxes": torch.from_numpy(boxes),
             "labels": torch.from_numpy(annotations.class_N[rows] + FOREGROUND.start),
             "image": torch.tensor(image),
-            **masks,
+            **_masks(annotations, rows, image),
         }
         return pixels, target
 

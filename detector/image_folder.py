@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
+from detector.augmentation import random_numbers
 from detector.data import load_image
 from detector.errors import ClassMatchError, DetectorError, InputError
 
@@ -127,9 +128,7 @@ class SquareImages(Dataset[Any]):
             pixels = load_image(self.images.paths[index])
         except DetectorError as error:
             return error
-        drawn = np.random.SeedSequence((self.seed, self.epoch, index)).generate_state(1)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(drawn[0]))
+        with random_numbers(np.random.default_rng((self.seed, self.epoch, index))):
             return self.transform(pixels), int(self.images.labels_I[index])
 
 

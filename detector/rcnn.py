@@ -62,9 +62,7 @@ class RCNN(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
-        self.transform = GeneralizedRCNNTransform(
-            config.min_size, config.max_size, IMAGENET_MEAN, IMAGENET_STD
-        )
+        self.transform = self._transform_to(config.min_size)
         self.backbone = backbone
         self.proposals = proposals
         self.stages = cast("Sequence[Stage]", nn.ModuleList(stages))
@@ -84,7 +82,8 @@ class RCNN(nn.Module):
         Args:
             images: (3, H, W) in 0..1, of any sizes.
             targets: in training, a dict an image with boxes (G, 4) and labels (G,), 1..C; G may be 0. A mask
-                branch needs masks (G, H, W) too, uint8.
+                branch needs masks (G, H, W) too, uint8. With short_side, a number of px, an image is resized
+                to that instead of to `min_size`.
         """
         if self.training:
             assert targets is not None
@@ -100,7 +99,7 @@ class RCNN(nn.Module):
         }
 
     def _losses(self, images: Sequence[Tensor], targets: Sequence[Target]) -> dict[str, Tensor]:
-        batch, targets = self.transform(list(images), list(targets))
+        batch, targets = self._resize(images, targets)
         maps = self.backbone(batch.tensors)
         regions, losses = self.proposals(batch, maps, targets)
         output: StageOutput | None = None
@@ -115,6 +114,24 @@ class RCNN(nn.Module):
             losses |= self.mask.losses(assigned, targets)
         _, removal_losses = self._remove_duplicates(regions, output, targets)
         return losses | {f"duplicates_{name}": loss for name, loss in removal_losses.items()}
+
+    def _resize(
+        self, images: Sequence[Tensor], targets: Sequence[Target]
+    ) -> tuple[ImageList, Sequence[Target]]:
+        """Resize and normalise a batch, every image to its own short side where targets name one."""
+        if not any("short_side" in target for target in targets):
+            batch, resized = self.transform(list(images), list(targets))
+            return batch, resized
+        pairs = []
+        for image, target in zip(images, targets, strict=True):
+            transform = self._transform_to(int(target.get("short_side", self.config.min_size)))
+            pairs.append(transform.resize(transform.normalize(image), dict(target)))
+        sizes = [(int(image.shape[-2]), int(image.shape[-1])) for image, _ in pairs]
+        pixels = self.transform.batch_images([image for image, _ in pairs], self.transform.size_divisible)
+        return ImageList(pixels, sizes), [target for _, target in pairs]
+
+    def _transform_to(self, short_side: int) -> GeneralizedRCNNTransform:
+        return GeneralizedRCNNTransform(short_side, self.config.max_size, IMAGENET_MEAN, IMAGENET_STD)
 
     def look(
         self, images: Sequence[Tensor], transform: GeneralizedRCNNTransform | None = None

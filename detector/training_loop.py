@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from detector.annotations import Annotations
+from detector.augmentation import Augmentation
 from detector.checkpoint import BEST_FILE, METRICS_FILE, save_weights
 from detector.config import Config, TrainConfig
 from detector.data import ImageDataset, iter_batches, load_batches
@@ -72,6 +73,12 @@ def steps_in_epoch(config: TrainConfig, annotations: Annotations) -> int:
     return math.ceil(images / config.batch_size)
 
 
+def augmentation_of(config: Config) -> Augmentation:
+    """What the configuration does to training images."""
+    model, settings = config.model, config.train
+    return Augmentation(settings.flip, settings.jitter, model.min_size, settings.copy_paste, model.min_sizes)
+
+
 def fit(state: TrainingState, loop: Loop) -> bool:
     """Run the steps that are left; return whether the run is finished, or was asked to stop.
 
@@ -80,7 +87,8 @@ def fit(state: TrainingState, loop: Loop) -> bool:
         TrainingError: a number is not finite, or the memory of the GPU is full.
     """
     settings, images = loop.settings, loop.annotations.usable_images()
-    dataset = ImageDataset(loop.annotations, images, flip=settings.flip, seed=settings.seed)
+    augmentation = augmentation_of(loop.config)
+    dataset = ImageDataset(loop.annotations, images, augmentation=augmentation, seed=settings.seed)
     net = _wrapped(state.model, loop)
     for epoch in range(state.epochs_done, settings.epochs):
         dataset.epoch = epoch + 1

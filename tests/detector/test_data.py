@@ -14,6 +14,7 @@ from PIL import Image
 from tiny_data import COLOURS, SIDE, change_json, write_data
 
 from detector.annotations import Annotations, find_annotation_file, load_annotations, to_clipped_xyxy
+from detector.augmentation import Augmentation
 from detector.data import ImageDataset, iter_batches, load_batches, load_image
 from detector.errors import ClassMatchError, InputError
 
@@ -265,7 +266,8 @@ def test_an_image_of_another_size_than_in_the_json_is_refused(folder: Path) -> N
 def test_boxes_follow_their_pixels_when_flipped(folder: Path) -> None:
     annotations = load_annotations(folder, "train")
     for flip in (0.0, 1.0):
-        for pixels, target in ImageDataset(annotations, annotations.usable_images(), flip=flip):
+        dataset = ImageDataset(annotations, np.arange(6), augmentation=Augmentation(flip))
+        for pixels, target in dataset:
             for box, label in zip(target["boxes"].int().tolist(), target["labels"].tolist(), strict=True):
                 inside = pixels[:, box[1] : box[3], box[0] : box[2]].flatten(1).T
                 assert set(map(tuple, inside.tolist())) == {COLOURS[annotations.class_names[label - 1]]}
@@ -277,8 +279,8 @@ def test_flipping_depends_on_seed_epoch_and_image_alone(
     seed: int, epoch: int, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     annotations = load_annotations(write_data(tmp_path_factory.mktemp("flips") / "data"), "train")
-    forwards = ImageDataset(annotations, np.arange(6), flip=0.5, seed=seed)
-    backwards = ImageDataset(annotations, np.arange(6)[::-1], flip=0.5, seed=seed)
+    forwards = ImageDataset(annotations, np.arange(6), augmentation=Augmentation(0.5), seed=seed)
+    backwards = ImageDataset(annotations, np.arange(6)[::-1], augmentation=Augmentation(0.5), seed=seed)
     forwards.epoch = backwards.epoch = epoch
     for index in range(6):
         assert torch.equal(forwards[index][0], backwards[5 - index][0])
@@ -286,7 +288,9 @@ def test_flipping_depends_on_seed_epoch_and_image_alone(
 
 def test_about_half_of_the_images_are_flipped(folder: Path) -> None:
     annotations = load_annotations(folder, "train")
-    dataset, plain = (ImageDataset(annotations, np.arange(6), flip=flip) for flip in (0.5, 0.0))
+    dataset, plain = (
+        ImageDataset(annotations, np.arange(6), augmentation=Augmentation(flip)) for flip in (0.5, 0.0)
+    )
     flipped = 0
     for dataset.epoch in range(50):
         flipped += sum(not torch.equal(dataset[index][0], plain[index][0]) for index in range(6))

@@ -26,6 +26,9 @@ SETTINGS = {
     "train.average_decay": 0.9,
     "train.sampling": "repeat_factor",
     "train.repeat_threshold": 0.9,
+    "train.jitter": "0.5,2.0",
+    "train.copy_paste": 0.5,
+    "model.min_sizes": "96,128",
 }
 
 

@@ -16,6 +16,7 @@ from tiny_data import change_json, write_data
 
 from detector import load
 from detector.annotations import Annotations, load_annotations
+from detector.augmentation import Augmentation
 from detector.cli.output import echo_metrics
 from detector.coco_metrics import coco_metrics
 from detector.data import ImageDataset
@@ -94,7 +95,8 @@ def test_two_polygons_are_one_mask_and_one_without_area_is_left_out() -> None:
 def test_a_target_has_the_masks_of_its_boxes_and_both_are_flipped(data: Path) -> None:
     annotations = load_annotations(data, "train", masks=True)
     plain, flipped = (
-        ImageDataset(annotations, np.arange(annotations.num_images), flip=flip) for flip in (0.0, 1.0)
+        ImageDataset(annotations, np.arange(annotations.num_images), augmentation=Augmentation(flip=flip))
+        for flip in (0.0, 1.0)
     )
     for index in range(len(plain)):
         (_, target), (_, mirror) = plain[index], flipped[index]

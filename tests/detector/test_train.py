@@ -25,7 +25,8 @@ from detector.errors import (
     TrainingError,
 )
 from detector.optimizer import build_optimizer, build_schedule
-from detector.overrides import override
+from detector.overrides import flatten, override
+from detector.rcnn import RCNN
 from detector.recipes import load_recipe
 from detector.train import train
 
@@ -298,6 +299,29 @@ def test_an_image_that_cannot_be_decoded_is_named_and_the_steps_before_it_are_ke
     assert 0 < done < 6, "the image is neither the first nor in a later epoch"
     load_run(run, torch.device("cpu"))
     assert torch.load(run / "state.pt", weights_only=True)["step"] == done
+
+
+def test_a_full_gpu_is_one_line_with_the_settings_to_change(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, calls = RCNN.forward, []
+
+    def full_at_the_third(model: RCNN, *inputs: Any) -> Any:
+        calls.append(model)
+        if len(calls) == 3:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore lines")
+        return forward(model, *inputs)
+
+    monkeypatch.setattr(RCNN, "forward", full_at_the_third)
+    run = tmp_path / "run"
+    with pytest.raises(TrainingError, match=r"^step 3: the GPU's memory is full; take a smaller") as error:
+        train(config(batch_size=1), data, run, quiet=True)
+    message = str(error.value)
+    assert "\n" not in message
+    for setting in ("train.batch_size", "train.accumulate", "model.min_size", "train.precision=bf16"):
+        assert setting in message
+        assert setting.partition("=")[0] in flatten(config())
+    assert not (run / "metrics.json").exists()
 
 
 def test_a_collapsed_head_is_reported(data: Path, graph: Path, tmp_path: Path) -> None:
