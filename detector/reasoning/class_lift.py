@@ -22,8 +22,8 @@ Equations:
     once, however many proposals cover it, and none hears itself. z_i keeps the share of foreground: context
     chooses among classes and does not invent objects. L = 1, lambda = 0 or a single region change nothing.
 
-Shapes: L (C, C), l (R, C + 1), m and u (R, C); R is the number of regions of one image: images are worked
-    through one by one. R C^2 + R^2 C multiply-adds an image, no tensor larger than these.
+Shapes: L (C, C), l (R, C + 1), m (S, C), u (R, C); R regions of one image, S of them speak: images are worked
+    through one by one. S C^2 + R S C multiply-adds an image, no tensor larger than these.
 
 Departs from the paper: there is none. What we chose and why, each tried on sample worlds (docs/evidence.md):
     - The sum of messages, not their mean: evidence adds up. log sum P L, not sum P log L: of homonyms the
@@ -32,6 +32,8 @@ Departs from the paper: there is none. What we chose and why, each tried on samp
     - The strength lambda is fixed unless `learned`. A fixed one acts in evaluation alone: training is plain.
       On the few images that a detector was trained on, P is too good to learn lambda from: take held-out
       images and `--set train.part=stages.0.score_update`.
+    - Of more than 300 regions only the 300 that are most surely objects speak; all listen. With 1,000 regions
+      and 3,000 classes this takes a third of the time.
     - m is computed as log(1 + P (L - 1)), so that L = 1 gives exactly 0.
 
 Numbers: none published. Ours: docs/evidence.md.
@@ -66,13 +68,16 @@ class ClassLiftConfig:
     strength: float = 0.5  #: lambda, where it starts when it is learned
     learned: bool = False  #: learn lambda; else it is fixed and acts in evaluation alone
     smoothing: float = 1.0  #: k, in pairs
+    speakers: int = 300  #: S, regions of an image that speak, those that are most surely objects
 
     def __post_init__(self) -> None:
         """Check the numbers.
 
         Raises:
-            ConfigError: a smoothing that is not above 0, or a strength that is not finite.
+            ConfigError: a smoothing that is not above 0, a strength that is not finite, or no speakers.
         """
+        if self.speakers < 1:
+            raise ConfigError(f"score_update.speakers: found {self.speakers}; expected 1 or more")
         if not 0 < self.smoothing < float("inf"):
             raise ConfigError(f"score_update.smoothing: found {self.smoothing}; expected a number above 0")
         if not abs(self.strength) < float("inf"):
@@ -107,7 +112,7 @@ class ClassLift(nn.Module):
 
     def __init__(self, config: ClassLiftConfig, lift_CC: Tensor) -> None:
         super().__init__()
-        self.learned = config.learned
+        self.learned, self.speakers = config.learned, config.speakers
         self.register_buffer("excess_CC", (lift_CC.clamp(min=LEAST_LIFT) - 1).float())
         #: lambda; a fixed one is the configuration's and not among the weights
         self.strength = nn.Parameter(torch.tensor(config.strength)) if config.learned else config.strength
@@ -127,11 +132,13 @@ class ClassLift(nn.Module):
         context_RC = torch.zeros_like(probability_RK[:, FOREGROUND])
         for image in range(regions.num_images):
             rows = torch.nonzero(regions.image_R == image).flatten()
-            message_RC = self.speak(probability_RK[rows])
-            iou_RR = box_iou(regions.boxes_R4[rows].float(), regions.boxes_R4[rows].float())
             objectness_R = 1 - probability_RK[rows, BACKGROUND]
-            voices_R = ((iou_RR > SAME_IOU).float() @ objectness_R).clamp(min=1)
-            context_RC[rows] = (iou_RR < APART_IOU).float() @ (message_RC / voices_R[:, None])
+            loud = objectness_R.topk(min(self.speakers, len(rows))).indices
+            boxes_R4 = regions.boxes_R4[rows].float()
+            iou_RS = box_iou(boxes_R4, boxes_R4[loud])
+            voices_S = (objectness_R @ (iou_RS > SAME_IOU).float()).clamp(min=1)
+            message_SC = self.speak(probability_RK[rows[loud]])
+            context_RC[rows] = (iou_RS < APART_IOU).float() @ (message_SC / voices_S[:, None])
         return context_RC
 
     def speak(self, probability_RK: Tensor) -> Tensor:

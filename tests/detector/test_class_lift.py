@@ -143,6 +143,20 @@ def test_an_object_speaks_once_however_many_proposals_cover_it() -> None:
     torch.testing.assert_close(update(logits, regions)[fewer], update(logits[fewer], regions[fewer]))
 
 
+def test_only_the_surest_objects_speak_and_all_listen() -> None:
+    logits, regions = example()
+    lift = lift_of(torch.from_numpy(PAIRS), 1.0)
+    surest = int(logits.softmax(1)[:, 0].argmin())
+    quiet = build(lift, speakers=1)(logits, regions)
+    others = [row for row in range(len(BOXES)) if row != surest]
+    silenced = logits.clone()
+    silenced[others, 0] = 90.0  # background says nothing
+    expected = build(lift).listen(silenced.softmax(1), regions)
+    torch.testing.assert_close(build(lift, speakers=1).listen(logits.softmax(1), regions), expected)
+    assert torch.equal(quiet[surest], logits[surest])
+    assert torch.equal(build(lift, speakers=5)(logits, regions), build(lift)(logits, regions))
+
+
 def test_background_says_nothing() -> None:
     logits, regions = example()
     logits[3, 0] = 60.0
@@ -223,6 +237,8 @@ def test_what_cannot_be_is_refused() -> None:
         ClassLiftConfig().build(UpdateInputs(3, torch.ones(2, 2)))
     with pytest.raises(ConfigError, match="smoothing: found 0"):
         ClassLiftConfig(smoothing=0.0)
+    with pytest.raises(ConfigError, match="speakers: found 0"):
+        ClassLiftConfig(speakers=0)
     with pytest.raises(ConfigError, match="strength: found nan"):
         ClassLiftConfig(strength=math.nan)
 
