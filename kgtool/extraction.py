@@ -4,6 +4,7 @@ Every entry is checked before the first byte is written. Files are created by th
 or `tarfile`: plain files and folders with plain permissions, whatever the archive says of owners and modes.
 """
 
+import lzma
 import shutil
 import stat
 import tarfile
@@ -22,6 +23,16 @@ from kgtool.download import Progress, check_room
 from kgtool.errors import InputError, OutputExistsError
 
 _CHUNK = 1 << 20
+#: What reading a damaged archive raises; names that are not in the encoding they say are UnicodeDecodeError.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    tarfile.TarError,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    NotImplementedError,
+    UnicodeDecodeError,
+)
 
 
 @dataclass(frozen=True)
@@ -108,7 +119,7 @@ def _entries(archive: Path, limits: Limits) -> "Iterator[list[_Entry]]":
                 yield entries
         else:
             raise InputError(f"{archive.name}: found neither zip nor tar; remove it and fetch it again")
-    except (zipfile.BadZipFile, tarfile.TarError, zlib.error, EOFError, NotImplementedError) as error:
+    except _DAMAGED as error:
         raise InputError(f"{archive.name}: cannot be read ({error}); remove it and fetch it again") from None
 
 

@@ -6,6 +6,7 @@ few names such a pickle calls; it calls none of them but builds the array itself
 """
 
 import ast
+import math
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -245,20 +246,19 @@ def _called(called: Any, arguments: Any) -> Any:
 
 def _values(data: Any, kind: Any, shape: Any, order: str) -> npt.NDArray[Any]:
     """The array that raw bytes are."""
-    if not isinstance(kind, _Type) or kind.kind not in _KINDS:
-        raise _Refused(f"an array of type {getattr(kind, 'kind', kind)!r:.40}")
+    if not isinstance(kind, _Type):
+        raise _Refused("an array without a type")
+    if kind.kind not in _KINDS:
+        raise _Refused(f"an array of type {kind.kind!r:.40}")
     if not isinstance(data, bytes) or kind.order not in ("<", ">", "=", "|") or order not in ("C", "F"):
         raise _Refused("an array that is not described as NumPy does")
     if not isinstance(shape, tuple) or not all(isinstance(size, int) and size >= 0 for size in shape):
         raise _Refused("an array without a shape")
     order_and_kind = kind.kind if kind.order == "|" else kind.order + kind.kind
-    array = np.frombuffer(data, dtype=np.dtype(order_and_kind)) if data else None
-    num_values = 1
-    for size in shape:
-        num_values *= size
-    if array is None or num_values != len(array) or len(shape) > 32:
+    dtype = np.dtype(order_and_kind)
+    if not data or len(shape) > 32 or math.prod(shape) * dtype.itemsize != len(data):
         raise _Refused(f"{len(data)} bytes for an array of shape {shape!s:.40}")
-    return array.reshape(shape, order="F" if order == "F" else "C")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if order == "F" else "C")
 
 
 def _item(sequence: Any, place: int) -> Any:

@@ -83,12 +83,12 @@ def read_annotation(data: bytes) -> Annotation:
 
 def _parse(data: bytes) -> tuple[Element, bool]:
     """The tree, and whether it was read as Latin-1."""
-    encodings = [None] if data.isascii() or _is_utf8(data) else [None, "ISO-8859-1"]
+    other = "UTF-8" if _is_utf8(data) else "ISO-8859-1"
     problem = ""
-    for encoding in encodings:
+    for encoding in (None, other):
         try:
-            return _tree(data, encoding), encoding is not None
-        except expat.ExpatError as error:
+            return _tree(data, encoding), encoding == "ISO-8859-1"
+        except (expat.ExpatError, LookupError, ValueError) as error:  # also a declared encoding expat lacks
             problem = str(error)
     raise InputError(f"found no XML ({problem}); expected a VOC annotation")
 

@@ -178,6 +178,18 @@ def test_a_damaged_archive_leaves_nothing(make: Maker, tmp_path: Path, out: Path
     assert list(out.iterdir()) == []
 
 
+@pytest.mark.parametrize("place", [b"name", b"\x5d\x00\x00\x80"])
+def test_damage_of_names_and_of_lzma_is_one_line(place: bytes, tmp_path: Path, out: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x", "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("name\xe9", bytes(range(256)))
+    data = (tmp_path / "x").read_bytes()
+    assert place in data
+    (tmp_path / "x").write_bytes(data.replace(place, b"\xff" * len(place)))
+    with pytest.raises(InputError, match="cannot be read"):
+        extract(tmp_path / "x", out)
+    assert not any(out.iterdir())
+
+
 def test_a_flipped_bit_is_found_by_the_checksum_of_a_zip(tmp_path: Path, out: Path) -> None:
     archive = make_zip(tmp_path / "x", {"a": os.urandom(1000)})
     data = bytearray(archive.read_bytes())

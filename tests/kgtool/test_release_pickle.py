@@ -166,6 +166,34 @@ def test_any_bytes_are_read_or_refused(folder, data, kept):
     assert "\n" not in message_of(GOOD[:kept] + data, folder)
 
 
+def frombuffer(data, kind):
+    """The pickle of a call that makes an array of shape (1, 1) of these bytes and of whatever type."""
+    return (
+        b"\x80\x04cnumpy.core.numeric\n_frombuffer\n(C"
+        + bytes([len(data)])
+        + data
+        + kind
+        + b"K\x01K\x01\x86X\x01\0\0\0CtR."
+    )
+
+
+F8 = b"cnumpy\ndtype\n(X\x02\0\0\0f8tR"
+
+
+@pytest.mark.parametrize(
+    ("pickled", "words"),
+    [
+        (frombuffer(bytes(7), F8), r"7 bytes for an array of shape \(1, 1\)"),
+        (frombuffer(bytes(8), b")" + b"\x85" * 20_000), "an array without a type"),
+        (frombuffer(bytes(8), b"K\x01"), "an array without a type"),
+    ],
+)
+def test_bytes_and_types_that_do_not_fit_are_refused_in_one_line(folder, pickled, words):
+    assert read(frombuffer(bytes(8), F8), folder) == 0
+    with pytest.raises(InputError, match=words):
+        read(pickled, folder)
+
+
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         read_release_pickle(tmp_path / "none.pkl")

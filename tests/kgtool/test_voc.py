@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 import tracemalloc
 from contextlib import redirect_stdout
 from io import StringIO
@@ -240,11 +239,9 @@ def test_an_annotation_that_cannot_be_used_leaves_the_others_and_exits_3(
     write_image(tmp_path / "in", "a", xml=xml)
     write_image(tmp_path / "in", "b", [thing("dog", 1, 1, 5, 5)])
     tracemalloc.start()
-    begin = time.perf_counter()
     result = CliRunner().invoke(
         group, ["convert", "voc", str(tmp_path / "in"), "--out", str(tmp_path / "out")]
     )
-    assert time.perf_counter() - begin < 5
     assert tracemalloc.get_traced_memory()[1] < 1e8
     tracemalloc.stop()
     assert isinstance(result.exception, InputError)
@@ -276,6 +273,18 @@ def test_text_in_other_encodings_is_read(tmp_path: Path, encoding: str) -> None:
     _, coco, findings = one_image(tmp_path, xml=data)
     assert coco["categories"] == [{"id": 1, "name": "chaise caf\xe9"}]
     assert [row["kind"] for row in findings] == (["text is not UTF-8"] if encoding == "latin-1" else [])
+
+
+@pytest.mark.parametrize("declared", ["gbk", "shift_jis", "no-such-encoding"])
+def test_a_declared_encoding_that_the_parser_lacks_is_tried_as_utf_8_and_latin_1(declared: str) -> None:
+    """Annotation tools write the encoding of the machine they ran on, mostly above plain ASCII."""
+    head = f'<?xml version="1.0" encoding="{declared}"?>'
+    found = read_annotation((head + image_xml([thing("caf\xe9", 1, 1, 5, 5)])).encode())
+    assert (found.things[0].name, found.is_latin) == ("caf\xe9", False)
+    found = read_annotation((head + image_xml([thing("\xb9\xb7", 1, 1, 5, 5)])).encode("latin-1"))
+    assert (found.things[0].name, found.is_latin) == ("\xb9\xb7", True)
+    with pytest.raises(InputError, match="found no XML"):
+        read_annotation(head.encode() + b"<annotation>")
 
 
 def test_the_size_is_the_photographs_where_the_two_differ(tmp_path: Path) -> None:
