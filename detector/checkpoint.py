@@ -1,7 +1,7 @@
 """A run folder: config.json, classes.json and model.safetensors, from which a trained detector comes back.
 
-The folder holds everything that is needed, the graph among the weights; no pickle is ever read. What is for
-people to read lies beside them (`RUN_FILES`).
+The folder holds everything that is needed, the graph among the weights; no pickle is ever read. log.jsonl and
+metrics.json lie beside them.
 """
 
 from collections.abc import Sequence
@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from detector.config import Config
 from detector.errors import ClassMatchError, InputError
 from detector.files import atomic_path, load_json, save_json
+from detector.interfaces import KNOWLEDGE_BUFFERS
 from detector.overrides import flatten, override
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
@@ -27,26 +28,6 @@ WEIGHTS_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 METRICS_FILE = "metrics.json"
 LOG_FILE = "log.jsonl"
-METRICS_TABLE = "metrics.csv"
-CLASS_TABLE = "per_class.csv"
-ENVIRONMENT_FILE = "environment.json"
-CARD_FILE = "card.md"
-PLOT_FILE = "training.png"
-
-#: What a finished run may hold, and what `--overwrite` removes.
-RUN_FILES = (
-    CONFIG_FILE,
-    CLASSES_FILE,
-    WEIGHTS_FILE,
-    BEST_FILE,
-    METRICS_FILE,
-    LOG_FILE,
-    METRICS_TABLE,
-    CLASS_TABLE,
-    ENVIRONMENT_FILE,
-    CARD_FILE,
-    PLOT_FILE,
-)
 
 #: Which weights of a run: after the last epoch, or of the best evaluation.
 Weights = Literal["last", "best"]
@@ -165,6 +146,8 @@ def load_weights(model: nn.Module, folder: Path, weights: Weights = "last") -> N
 def load_fitting_weights(model: nn.Module, folder: Path, class_names: Sequence[str]) -> str:
     """Start a model from the weights of another run: every tensor whose name and shape fit is taken.
 
+    But for class graphs: a run has the graph that it was given, not that of the run it starts from.
+
     Args:
         model: changed in place.
         folder: the other run.
@@ -180,6 +163,7 @@ def load_fitting_weights(model: nn.Module, folder: Path, class_names: Sequence[s
     if load_classes(folder).names != tuple(class_names):
         raise ClassMatchError(f"--init {folder}: its classes are not those of --data in the same order")
     own, found = model.state_dict(), _read_tensors(folder / WEIGHTS_FILE)
+    found = {name: found[name] for name in found if name.rpartition(".")[2] not in KNOWLEDGE_BUFFERS}
     fitting = {name: found[name] for name in found if name in own and found[name].shape == own[name].shape}
     if not fitting:
         raise InputError(f"--init {folder}: no tensor fits this model; expected a run with the same backbone")

@@ -82,6 +82,11 @@ class Regions:
         return len(self.sizes_B2)
 
 
+#: Under these names heads and score updates keep what they have of a class graph. They are among a run's
+#: weights, but a run that starts from another one keeps its own.
+KNOWLEDGE_BUFFERS = ("graphs", "excess_CC")
+
+
 class BoxHead(Protocol):
     """Turns pooled region maps into the features that class and box are predicted from.
 

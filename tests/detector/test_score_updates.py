@@ -7,11 +7,22 @@ from importlib import import_module
 
 import pytest
 import torch
-from tiny_models import NUM_CLASSES, random_graph, random_regions, tiny_model
+from tiny_models import (
+    ARMS,
+    NUM_CLASSES,
+    detect,
+    random_graph,
+    random_regions,
+    squares,
+    tiny_config,
+    tiny_model,
+)
 from torch import Tensor
 
 import detector.reasoning
 from detector.interfaces import Regions, ScoreUpdate, UpdateConfig, UpdateInputs
+from detector.rcnn import build_model
+from detector.reasoning.class_lift import ClassLiftConfig
 
 IMAGES = [1, 0, 0, 1, 0, 1, 1]
 CONFIGS = [
@@ -137,3 +148,20 @@ def test_diagnostics_are_plain_numbers(config: UpdateConfig) -> None:
 
 def test_without_an_update_a_stage_has_none() -> None:
     assert all(stage.score_update is None for stage in tiny_model().stages)
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_it_goes_behind_any_head_in_training_and_evaluation(arm: str) -> None:
+    update = ClassLiftConfig(strength=3.0, learned=True)
+    config = tiny_config(*ARMS[arm], score_threshold=0.0)
+    stages = (*config.stages[:-1], replace(config.stages[-1], score_update=update))
+    torch.manual_seed(0)
+    model = build_model(replace(config, stages=stages), NUM_CLASSES, random_graph(), random_counts().double())
+    losses = model(*squares(2))
+    torch.stack(list(losses.values())).sum().backward()
+    strength = model.stages[-1].score_update.strength
+    assert strength.grad is not None
+    assert strength.grad != 0
+    before = detect(model, squares(1)[0])[0]["scores"]
+    model.stages[-1].score_update = None
+    assert not torch.equal(detect(model, squares(1)[0])[0]["scores"], before)
