@@ -25,6 +25,9 @@ from kgtool.visual_genome import ImageDecoder
 #: The reason to skip an annotation of an image of a list.
 EXCLUDED = "excluded image"
 
+#: More is no id; Python refuses to convert texts of thousands of digits.
+_MOST_DIGITS = 40
+
 COCO, VISUAL_GENOME = "COCO", "Visual Genome"
 
 #: COCO names a file by its id in twelve digits; Visual Genome keeps its files in these two folders.
@@ -125,7 +128,7 @@ def _of_text(path: Path, text: bytes) -> ImageList:
     ids = []
     for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
         entry = line.strip()
-        if entry and not entry.isdigit():
+        if entry and (not entry.isdigit() or len(entry) > _MOST_DIGITS):
             shown = entry[:40].decode(errors="replace")
             raise InputError(f"{path}, line {number}: found {shown!r}; expected one image id a line")
         if entry:

@@ -88,8 +88,10 @@ def _without_background(path: Path, matrix: Matrix, num_classes: int) -> tuple[M
             f"{path}: found {rows} rows and {columns} columns; expected {num_classes}, the number of "
             f"classes, or {num_classes + 1} with background; give the class list that the matrix was made for"
         )
-    if not np.isfinite(matrix).all() or (matrix < 0).any():
-        raise InputError(f"{path}: found values that are negative or not finite; expected weights")
+    if not np.isfinite(matrix).all() or (matrix < 0).any() or (matrix > np.finfo(np.float32).max).any():
+        raise InputError(
+            f"{path}: found values that are negative, not finite or beyond float32; expected weights"
+        )
     if rows == num_classes:
         return matrix, False
     if matrix[0, 1:].any() or matrix[1:, 0].any():

@@ -211,6 +211,7 @@ def test_ids_of_coco_are_never_taken_for_those_of_visual_genome(tmp_path: Path) 
     ("text", "message"),
     [
         ("1\ntwo\n", "line 2: found 'two'; expected one image id a line"),
+        ("9" * 5000, "line 1: found '9999"),
         ("-1\n", "line 1: found '-1'"),
         ("", "found no image"),
         ('{"images": []}', "found no image"),
