@@ -1,7 +1,7 @@
 """A run folder: config.json, classes.json and model.safetensors, from which a trained detector comes back.
 
-The folder holds everything that is needed, the graph among the weights; no pickle is ever read. log.jsonl and
-metrics.json lie beside them.
+The folder holds everything that is needed, the graph among the weights; no pickle is ever read. What is for
+people to read lies beside them (`RUN_FILES`).
 """
 
 from collections.abc import Sequence
@@ -28,6 +28,26 @@ WEIGHTS_FILE = "model.safetensors"
 BEST_FILE = "best.safetensors"
 METRICS_FILE = "metrics.json"
 LOG_FILE = "log.jsonl"
+METRICS_TABLE = "metrics.csv"
+CLASS_TABLE = "per_class.csv"
+ENVIRONMENT_FILE = "environment.json"
+CARD_FILE = "card.md"
+PLOT_FILE = "training.png"
+
+#: What a finished run may hold, and what `--overwrite` removes.
+RUN_FILES = (
+    CONFIG_FILE,
+    CLASSES_FILE,
+    WEIGHTS_FILE,
+    BEST_FILE,
+    METRICS_FILE,
+    LOG_FILE,
+    METRICS_TABLE,
+    CLASS_TABLE,
+    ENVIRONMENT_FILE,
+    CARD_FILE,
+    PLOT_FILE,
+)
 
 #: Which weights of a run: after the last epoch, or of the best evaluation.
 Weights = Literal["last", "best"]

@@ -26,7 +26,7 @@ METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "A
 IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 
 #: Number of classes that are evaluated at a time; changes no number.
-BLOCK_SIZE = 256
+BLOCK_SIZE = 128
 
 Overlap = Literal["bbox", "segm"]
 

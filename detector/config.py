@@ -13,6 +13,9 @@ from detector.errors import ConfigError
 from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig, UpdateConfig
 from detector.nms import GreedyNMSConfig
 
+#: Settings that change no result: they may differ when a run goes on.
+WITHOUT_EFFECT = frozenset({"train.workers", "train.save_every"})
+
 #: How the class scores of several stages become one (`detector.ensemble` says what the words mean).
 ClassScores = Literal["last", "mean_logits", "mean_on_last_boxes"]
 

@@ -32,12 +32,12 @@ def check_matplotlib(place: str) -> None:
         )
 
 
-def new_figure(width: float, height: float) -> "Figure":
-    """Make an empty figure of so many inches, without a window."""
+def new_figure(width: float, height: float, *, find_margins: bool = True) -> "Figure":
+    """Make an empty figure of so many inches, without a window, with margins that fit what will be drawn."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained" if find_margins else None)
     FigureCanvasAgg(figure)
     return figure
 

@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detector.checkpoint import CLASSES_FILE, CONFIG_FILE, LOG_FILE, METRICS_FILE, WEIGHTS_FILE, save_weights
+from detector.checkpoint import (
+    CLASSES_FILE,
+    CONFIG_FILE,
+    LOG_FILE,
+    METRICS_FILE,
+    RUN_FILES,
+    save_weights,
+)
 from detector.classifier import build_classifier
 from detector.config import BackboneConfig, TrainConfig
 from detector.device import pick_device
@@ -103,7 +110,7 @@ def pretrain(
     seed_everything(config.train.seed)
     model = build_classifier(config.backbone, len(images.class_names)).to(target_device)
     out.mkdir(exist_ok=True)
-    for file in (WEIGHTS_FILE, METRICS_FILE, LOG_FILE, CONFIG_FILE, CLASSES_FILE):
+    for file in RUN_FILES:
         (out / file).unlink(missing_ok=True)
     save_json({"backbone": name, "settings": flatten(config)}, out / CONFIG_FILE)
     save_json({"classes": images.class_names}, out / CLASSES_FILE)

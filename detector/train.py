@@ -14,37 +14,32 @@ import torch
 from torch import nn
 
 from detector.annotations import Annotations, load_annotations
+from detector.card import TrainedOn
 from detector.checkpoint import (
-    BEST_FILE,
-    CLASSES_FILE,
     CONFIG_FILE,
     LOG_FILE,
     METRICS_FILE,
-    WEIGHTS_FILE,
     RunClasses,
     load_config,
     load_fitting_weights,
-    save_classes,
-    save_config,
 )
-from detector.config import Config, reads_graph
+from detector.config import WITHOUT_EFFECT, Config, reads_graph
 from detector.device import pick_device
+from detector.environment import describe_environment
 from detector.errors import ConfigError, InputError, OutputExistsError, TrainingError
-from detector.files import check_folder_free, load_json, save_json
+from detector.files import check_folder_free, load_json
 from detector.freezing import freeze_others
 from detector.knowledge import Knowledge, load_knowledge
 from detector.optimizer import build_optimizer, build_schedule, peak_lr
 from detector.overrides import flatten
 from detector.processes import Processes, join_processes
 from detector.rcnn import RCNN, build_model
+from detector.run_folder import finish_run_folder, start_run_folder
 from detector.stopping import StopRequest
-from detector.training_log import TrainingLog, cut_log
+from detector.training_log import TrainingLog
 from detector.training_loop import Loop, fit, steps_in_epoch
 from detector.training_state import STATE_FILE, TrainingState, load_state
 from detector.weight_average import WeightAverage
-
-#: Settings that may differ when a run goes on: they change no result.
-MAY_CHANGE = {"train.workers", "train.save_every"}
 
 
 def train(
@@ -117,7 +112,10 @@ def train(
             messages.append(f"goes on after step {state.step} of the run in {out}")
         elif processes.rank:  # so that processes do not draw the same regions
             seed_everything(config.train.seed + processes.rank)
-        _start_run_folder(out, config, inputs, state, processes)
+        classes, environment = _classes_of(inputs), describe_environment(target_device, processes.count)
+        if processes.first:
+            start_run_folder(out, config, classes, environment, state)
+        processes.gather(None)  # the others wait
         opening = _opening_messages(config, inputs, model, processes)
         with denormals_as_zero(), StopRequest(max_minutes) as stop, _log(out, state, processes, quiet) as log:
             for text in [*opening, *messages]:
@@ -138,8 +136,9 @@ def train(
                 stop.leave()
                 return {"stopped_after_step": state.step}
         if processes.first:
-            save_json(state.result, out / METRICS_FILE)
-            (out / STATE_FILE).unlink(missing_ok=True)
+            names = [graph.name for graph in graphs]
+            trained_on = TrainedOn(inputs.annotations, names, init.resolve().name if init else "")
+            finish_run_folder(out, config, classes, environment, trained_on, state.result)
         return state.result
 
 
@@ -273,7 +272,7 @@ def check_same_config(config: Config, out: Path) -> None:
     if stored.recipe != config.recipe:
         raise ConfigError(f"{out}: is a run of recipe {stored.recipe}; found --recipe {config.recipe}")
     for key, value in flatten(stored).items():
-        if wanted.get(key) != value and key not in MAY_CHANGE:
+        if wanted.get(key) != value and key not in WITHOUT_EFFECT:
             raise ConfigError(
                 f"{out}: was started with {key}={value}; found {wanted.get(key)}; a run goes on with "
                 "the same settings; give them, or start anew with --overwrite"
@@ -292,29 +291,15 @@ def check_run_folder_free(out: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: holds other things than a run; give another --out")
 
 
-def _start_run_folder(
-    out: Path, config: Config, inputs: _Inputs, state: TrainingState, processes: Processes
-) -> None:
-    """Make the folder, or clear the run that is in it, and write what is known before training.
-
-    A run that goes on keeps everything but what its log has of later steps.
-    """
-    if processes.first and state.step:
-        cut_log(out / LOG_FILE, state.step, state.epochs_done)
-    elif processes.first:
-        out.mkdir(exist_ok=True)
-        for name in (
-            WEIGHTS_FILE, BEST_FILE, STATE_FILE, METRICS_FILE, LOG_FILE, CONFIG_FILE, CLASSES_FILE
-        ):  # fmt: skip
-            (out / name).unlink(missing_ok=True)
-        annotations = inputs.annotations
-        graph_hashes = tuple(part.graph_hash for part in inputs.knowledge)
-        category_ids = tuple(annotations.category_ids.tolist())
-        train_images = tuple(annotations.images_per_class().tolist())
-        names, synsets = annotations.class_names, annotations.synsets
-        save_config(config, out)
-        save_classes(RunClasses(names, synsets, category_ids, graph_hashes, train_images), out)
-    processes.gather(None)  # the others wait
+def _classes_of(inputs: _Inputs) -> RunClasses:
+    annotations = inputs.annotations
+    return RunClasses(
+        names=annotations.class_names,
+        synsets=annotations.synsets,
+        category_ids=tuple(annotations.category_ids.tolist()),
+        graph_hashes=tuple(part.graph_hash for part in inputs.knowledge),
+        train_images=tuple(annotations.images_per_class().tolist()),
+    )
 
 
 def _opening_messages(config: Config, inputs: _Inputs, model: RCNN, processes: Processes) -> list[str]:

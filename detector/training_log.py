@@ -109,6 +109,11 @@ class TrainingLog:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read all records of a log."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
 def cut_log(path: Path, step: int, epochs_done: int) -> None:
     """Take out of a log what was written after the state that a run goes on from.
 

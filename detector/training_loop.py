@@ -16,14 +16,23 @@ from torch.nn.parallel import DistributedDataParallel
 
 from detector.annotations import Annotations
 from detector.augmentation import Augmentation
-from detector.checkpoint import BEST_FILE, METRICS_FILE, save_weights
+from detector.checkpoint import (
+    BEST_FILE,
+    CLASS_TABLE,
+    LOG_FILE,
+    METRICS_FILE,
+    METRICS_TABLE,
+    save_weights,
+)
 from detector.config import Config, TrainConfig
 from detector.data import ImageDataset, iter_batches, load_batches
 from detector.errors import InputError, TrainingError
 from detector.evaluate import evaluate
+from detector.evaluation import Evaluation, save_class_table
 from detector.files import save_json
 from detector.freezing import set_training
 from detector.processes import Processes
+from detector.run_tables import save_metrics_table
 from detector.sampling import batches_of, epoch_length, epoch_order, parts_of
 from detector.stopping import StopRequest
 from detector.training_log import TrainingLog
@@ -261,14 +270,16 @@ def _end_epoch(state: TrainingState, loop: Loop) -> None:
         if found:
             place = {"epoch": epoch, "step": state.step, "seconds": round(loop.log.seconds, 1)}
             state.result = {**place, **found.summary()}
-            _keep_result(state, loop)
+            _keep_result(state, found, loop)
     state.epochs_done = epoch
     _keep(state, loop)
 
 
-def _keep_result(state: TrainingState, loop: Loop) -> None:
+def _keep_result(state: TrainingState, evaluation: Evaluation, loop: Loop) -> None:
     loop.log.write(state.result)
     save_json(state.result, loop.out / METRICS_FILE)
+    save_metrics_table(loop.out / LOG_FILE, loop.out / METRICS_TABLE)
+    save_class_table(evaluation, loop.out / CLASS_TABLE)
     if loop.settings.eval_every and state.result["metrics"]["AP"] > state.best:
         state.best = state.result["metrics"]["AP"]
         save_weights(state.shown, loop.out, BEST_FILE)

@@ -72,9 +72,9 @@ def train_command(
 ) -> None:
     """Train a detector and evaluate it.
 
-    --out becomes a run folder: config.json, classes.json, model.safetensors (saved after every epoch),
-    log.jsonl and metrics.json. A flag beats --set, and --set beats the recipe. Ctrl-C and SIGTERM stop after
-    the step; until the run is finished, state.pt has what --resume auto goes on from.
+    --out becomes a run folder: model.safetensors (saved after every epoch), card.md, settings, classes, log,
+    tables and a picture (docs/training.md lists them). A flag beats --set, and --set beats the recipe. Ctrl-C
+    and SIGTERM stop after the step; until the run is finished, state.pt has what --resume auto goes on from.
 
     Example: detector train --data data/sample --graph relation.npz --recipe reasoning_rcnn_sample --out run
 

@@ -1,5 +1,6 @@
 """A stopped run goes on to the bits that it would have reached without the stop."""
 
+import csv
 import json
 import os
 import signal
@@ -48,11 +49,21 @@ def left(run: Path) -> dict[str, Any]:
     def timeless(record: dict[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in record.items() if key != "seconds"}
 
+    with (run / "metrics.csv").open() as file:
+        rows = [timeless(row) for row in csv.DictReader(file)]
+    same = (
+        "model.safetensors",
+        "best.safetensors",
+        "per_class.csv",
+        "card.md",
+        "training.png",
+        "classes.json",
+    )
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     return {
         "files": sorted(path.name for path in run.iterdir()),
-        "weights": (run / "model.safetensors").read_bytes(),
-        "best": (run / "best.safetensors").read_bytes(),
+        "bytes": {name: (run / name).read_bytes() for name in same if (run / name).is_file()},
+        "rows": rows,
         "metrics": timeless(json.loads((run / "metrics.json").read_text())),
         "log": [timeless(record) for record in log if "message" not in record],
     }

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +72,18 @@ def lrs(settings: TrainConfig, steps_per_epoch: int) -> Iterator[float]:
 def test_a_run_with_a_graph_leaves_everything_that_is_needed(data: Path, graph: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     result = train(config("reasoning_rcnn_sample"), data, run, graphs=[graph], quiet=True)
+    pictures = ["training.png"] if find_spec("matplotlib") else []
     assert sorted(path.name for path in run.iterdir()) == [
+        "card.md",
         "classes.json",
         "config.json",
+        "environment.json",
         "log.jsonl",
+        "metrics.csv",
         "metrics.json",
         "model.safetensors",
+        "per_class.csv",
+        *pictures,
     ]
     assert json.loads((run / "metrics.json").read_text()) == result
     assert result["num_images"] == 3
