@@ -93,15 +93,44 @@ def coco_curves(
     Raises:
         MissingResourceError: the backend is not installed.
     """
+    num_classes = annotations.num_classes
+    class_C = np.zeros(num_classes, dtype=np.int64)
+    precision_TRCA = np.full((len(IOU_THRESHOLDS), 101, num_classes, 4), -1.0)
+    recall_TCAM = np.full((len(IOU_THRESHOLDS), num_classes, 4, 3), -1.0)
+    first = 0
+    for block, matched in match_blocks(
+        annotations, detections, backend=backend, overlap=overlap, block_size=block_size
+    ):
+        with contextlib.redirect_stdout(io.StringIO()):  # it prints its progress
+            matched.accumulate()
+        places = slice(first, first + len(block))
+        class_C[places] = block
+        precision_TRCA[:, :, places] = matched.eval["precision"][..., _MOST]
+        recall_TCAM[:, places] = matched.eval["recall"]
+        first += len(block)
+    return Curves(class_C, precision_TRCA, recall_TCAM)
+
+
+def match_blocks(
+    annotations: Annotations,
+    detections: Detections,
+    *,
+    backend: str = "auto",
+    overlap: Overlap = "bbox",
+    block_size: int = BLOCK_SIZE,
+) -> Iterator[tuple[np.ndarray, Any]]:
+    """Match detections with the truth, a block of classes at a time; see `coco_curves`.
+
+    Yields:
+        the positions of the block's classes, in the order of their category ids, and the backend's COCOeval
+        after `evaluate`, which has seen these classes alone.
+    """
     backend_classes = _import_backend(backend)
     order = np.argsort(annotations.category_ids)
     blocks = [order[start : start + block_size] for start in range(0, len(order), block_size)]
-    num_classes = annotations.num_classes
-    precision_TRCA = np.full((len(IOU_THRESHOLDS), 101, num_classes, 4), -1.0)
-    recall_TCAM = np.full((len(IOU_THRESHOLDS), num_classes, 4, 3), -1.0)
     images = _images(annotations)
-    place_of_class = np.empty(num_classes, dtype=np.int64)
-    place_of_class[order] = np.arange(num_classes)
+    place_of_class = np.empty(annotations.num_classes, dtype=np.int64)
+    place_of_class[order] = np.arange(len(order))
     truth_block_N = place_of_class[annotations.class_N] // block_size
     found_block_N = place_of_class[detections.class_N] // block_size
     for number, block in enumerate(blocks):
@@ -116,11 +145,7 @@ def coco_curves(
             "annotations": list(_boxes(annotations, truth_rows, masks=overlap == "segm")),
         }
         found = _results(annotations, detections.select(found_rows), overlap)
-        accumulated = _accumulate(backend_classes, truth, found, overlap)
-        places = slice(number * block_size, number * block_size + len(block))
-        precision_TRCA[:, :, places] = accumulated["precision"][..., _MOST]
-        recall_TCAM[:, places] = accumulated["recall"]
-    return Curves(order, precision_TRCA, recall_TCAM)
+        yield block, _match(backend_classes, truth, found, overlap)
 
 
 def summarize(curves: Curves) -> dict[str, float]:
@@ -192,20 +217,16 @@ def _import_backend(backend: str) -> tuple[Any, Any]:
         raise MissingResourceError(f"{backend} is not installed: pip install {backend}") from error
 
 
-def _accumulate(
-    backend_classes: tuple[Any, Any], truth: dict[str, Any], found: Any, overlap: Overlap
-) -> dict[str, np.ndarray]:
-    """Precision (T, R, C, A, M) and recall (T, C, A, M) of a block of classes."""
+def _match(backend_classes: tuple[Any, Any], truth: dict[str, Any], found: Any, overlap: Overlap) -> Any:
+    """COCOeval after its `evaluate`."""
     coco_class, eval_class = backend_classes
     with contextlib.redirect_stdout(io.StringIO()):  # both print their progress
         truth_api = _coco_api(coco_class, truth)
         empty = {**truth, "annotations": []}
         found_api = truth_api.loadRes(found) if len(found) else _coco_api(coco_class, empty)
-        evaluation = eval_class(truth_api, found_api, overlap)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        accumulated: dict[str, np.ndarray] = evaluation.eval
-    return accumulated
+        matched = eval_class(truth_api, found_api, overlap)
+        matched.evaluate()
+    return matched
 
 
 def _coco_api(coco_class: Any, dataset: dict[str, Any]) -> Any:

@@ -20,6 +20,11 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 COMMANDS = {
     "train": ("detector.cli.train", "train_command", "Train a detector and evaluate it."),
     "eval": ("detector.cli.evaluate", "eval_command", "The twelve COCO numbers of a trained detector."),
+    "compare": (
+        "detector.cli.compare",
+        "compare_command",
+        "Two trained detectors on the same images, with intervals.",
+    ),
     "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures for image files."),
     "rescore": (
         "detector.cli.rescore",

@@ -168,16 +168,13 @@ class ReasoningHead(nn.Module):
 
     def reason(self, features_RD: Tensor, regions: Regions) -> Tensor:
         """Equation 1: f', (R, G E), in float32."""
-        probability_RK, pool_KD1 = self._probability_and_pool(regions)
-        row_by_image = [
-            torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)
-        ]
+        probability_RK, _ = self._probability_and_pool(regions)
+        row_by_image = _rows_by_image(regions)
+        pools = self._pools(features_RD, regions)
         if self.config.pool == "region":
-            pools = [gather_by_class(probability_RK[rows], features_RD[rows]) for rows in row_by_image]
             evolved = [self.evolve(pool) for pool in pools]
         else:
-            pools = [pool_KD1] * regions.num_images
-            evolved = [self._evolve_once(pool_KD1)] * regions.num_images
+            evolved = [self._evolve_once(pools[0])] * regions.num_images
         reasoned_RE = features_RD.new_zeros(len(regions), self.reasoned_width)
         for rows, alpha_K, evolved_KE in zip(row_by_image, self.attend(regions, pools), evolved, strict=True):
             reasoned_RE[rows] = self.map_to_regions(probability_RK[rows], alpha_K, evolved_KE)
@@ -212,13 +209,27 @@ class ReasoningHead(nn.Module):
             alpha_K = alpha_K * self.num_classes
         return probability_RK @ (alpha_K[:, None] * evolved_KE)
 
+    def class_graphs(self) -> Tensor:
+        """Return a view of E without background, (G, C, C)."""
+        return self.graphs[:, -self.num_classes :, -self.num_classes :]
+
+    def class_attention(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
+        """Return alpha of each image without background, (B, C)."""
+        features_RD, _ = self.region(pooled_RCPP, regions)
+        alphas = self.attend(regions, self._pools(features_RD.float(), regions))
+        return torch.stack(alphas)[:, -self.num_classes :]
+
+    def forget(self) -> None:
+        """Drop what was kept for evaluation: after a change of E it is not true."""
+        self._kept = None
+
     def diagnostics(self) -> dict[str, float]:
         """Return sd(f') / sd(f), near 0 when f' has collapsed, and the largest alpha of the last pass."""
         return {name: value.item() for name, value in self._observed.items()}
 
     def train(self, mode: bool = True) -> "ReasoningHead":
         """Switch between training and evaluation, and forget what was kept for evaluation."""
-        self._kept = None
+        self.forget()
         return super().train(mode)
 
     def _probability_and_pool(self, regions: Regions) -> tuple[Tensor, Tensor]:
@@ -229,6 +240,15 @@ class ReasoningHead(nn.Module):
         if self.config.form == "working":
             return probability_RK[:, FOREGROUND].detach(), pool_KD1[FOREGROUND]
         return probability_RK, pool_KD1
+
+    def _pools(self, features_RD: Tensor, regions: Regions) -> list[Tensor]:
+        """M of each image."""
+        probability_RK, pool_KD1 = self._probability_and_pool(regions)
+        if self.config.pool == "region":
+            return [
+                gather_by_class(probability_RK[rows], features_RD[rows]) for rows in _rows_by_image(regions)
+            ]
+        return [pool_KD1] * regions.num_images
 
     def _evolve_once(self, pool_KD1: Tensor) -> Tensor:
         """Evolve the pool; in evaluation take the last result while the pool is the same."""
@@ -243,6 +263,10 @@ class ReasoningHead(nn.Module):
         if len(features_RD) > 0:
             spread = features_RD.detach().float().std().clamp(min=1e-12)
             self._observed["context_sd_ratio"] = reasoned_RE.detach().std() / spread
+
+
+def _rows_by_image(regions: Regions) -> list[Tensor]:
+    return [torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)]
 
 
 def gather_by_class(probability_RK: Tensor, features_RD: Tensor) -> Tensor:
@@ -275,4 +299,4 @@ def _cells_inside(sizes_B2: Tensor, stride: int, shape: torch.Size) -> Tensor:
 
 
 def _forget_after_loading(head: ReasoningHead, _incompatible_keys: object) -> None:
-    head._kept = None
+    head.forget()
