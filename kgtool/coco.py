@@ -41,7 +41,7 @@ class Category(msgspec.Struct, frozen=True, omit_defaults=True):
     frequency: str = ""
     image_count: int | None = None
     instance_count: int | None = None
-    supercategory: str = ""
+    supercategory: str | None = None
 
 
 class RelationCategory(msgspec.Struct, frozen=True):

@@ -180,6 +180,8 @@ class _Fetch:
                 while data := response.read1(_CHUNK):  # what is there: if no more comes, nothing is lost
                     self.part.append(data)
                     self.on_progress(self.name, self.part.size, total)
+                    if self.size is not None and self.part.size > self.size:
+                        return  # a server that tells no length may go on until the disk is full
         except urllib.error.HTTPError as error:
             self._take_refusal(error)
             return

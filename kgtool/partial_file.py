@@ -53,6 +53,9 @@ class PartialFile:
         except OSError:
             self._file.close()
             raise KgtoolError(f"{self.path}: another process is writing it; wait for that one") from None
+        if not self._is_in_place():
+            self._file.close()
+            raise KgtoolError(f"{self.path}: another process has just finished it; look for {path}")
         self._read_version()
         self._file.seek(0)
         while chunk := self._file.read(_CHUNK):
@@ -89,6 +92,10 @@ class PartialFile:
             self.path.unlink(missing_ok=True)
             self._version_path.unlink(missing_ok=True)
         self._file.close()
+
+    def _is_in_place(self) -> bool:
+        """Whether what was opened is still this path, and not by now the whole file, under its own name."""
+        return self.path.exists() and os.path.samestat(self.path.stat(), os.fstat(self._file.fileno()))
 
     def _count(self, data: bytes) -> None:
         self.size += len(data)

@@ -33,6 +33,7 @@ _FIELDS = {
         Field("name", "text"),
         Field("synset", "text", required=False),
         Field("frequency", "text", required=False),
+        Field("supercategory", "text", required=False, nullable=True),
         Field("image_count", "int", required=False, nullable=True),
         Field("instance_count", "int", required=False, nullable=True),
     ),

@@ -9,6 +9,7 @@ import pytest
 from faulty_server import Site, serving
 
 from kgtool import download as module
+from kgtool import partial_file
 from kgtool.download import Patience, Received, download
 from kgtool.errors import KgtoolError
 from kgtool.partial_file import PartialFile
@@ -263,6 +264,27 @@ def test_a_file_that_another_process_fetches_is_left_alone(site: Site, path: Pat
     finally:
         part.close()
     assert fetch(site, path).sha256 == SHA256
+
+
+def test_a_file_that_another_process_finishes_meanwhile_is_not_emptied(
+    site: Site, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = path.with_name("a.zip.part")
+    part.write_bytes(BODY)
+    monkeypatch.setattr(partial_file.fcntl, "flock", lambda *_: part.replace(path))
+    with pytest.raises(KgtoolError, match="another process has just finished it"):
+        fetch(site, path)
+    assert path.read_bytes() == BODY
+
+
+def test_more_than_the_published_size_is_not_waited_for(site: Site, path: Path) -> None:
+    seen = []
+    site.files["/a.zip"] = BODY * 20
+    site.lengths = False
+    with pytest.raises(KgtoolError, match=f"expected {len(BODY)}"):
+        fetch(site, path, size=len(BODY), sha256=SHA256, on_progress=lambda *state: seen.append(state[1]))
+    assert len(BODY) < max(seen) < 2 * len(BODY)
+    assert left_overs(path) == []
 
 
 def test_a_full_disk_is_told_before_and_not_taken_for_a_bad_connection(

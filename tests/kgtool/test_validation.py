@@ -37,7 +37,10 @@ def good_document() -> Document:
             {"id": 5, "file_name": "a/5.png", "width": 40, "height": 30},
             {"id": 6, "file_name": "a/6.png", "width": 20, "height": 20, "coco_id": None},
         ],
-        "categories": [{"id": 1, "name": "dog", "synset": "dog.n.01"}, {"id": 9, "name": "cat"}],
+        "categories": [
+            {"id": 1, "name": "dog", "synset": "dog.n.01", "supercategory": "animal"},
+            {"id": 9, "name": "cat", "supercategory": None},
+        ],
         "annotations": [
             {"id": 1, "image_id": 5, "category_id": 1, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0},
             {
