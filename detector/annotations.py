@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
 import numpy as np
 
+from detector.coco_file import CocoFile, Texts, read_coco
 from detector.errors import ClassMatchError, InputError
 from detector.frequencies import stated_frequency
 from detector.segmentation import RunLengths, encode_masks, has_mask, to_run_lengths
@@ -45,7 +45,7 @@ class Annotations:
     area_N: np.ndarray  #: (N,) float64, px2; of the mask where the file says so
     crowd_N: np.ndarray  #: (N,) bool
     usable_N: np.ndarray  #: (N,) bool
-    segmentation_N: np.ndarray | None = None  #: (N,) JSON text of each mask; None: read without
+    segmentation_N: Texts | None = None  #: JSON text of each mask; None: read without
 
     @property
     def num_images(self) -> int:
@@ -65,7 +65,7 @@ class Annotations:
         """The mask of a box, of an image at a position; empty where the file has no whole polygon for it."""
         assert self.segmentation_N is not None
         height, width = (int(side) for side in self.sizes_I2[image])
-        runs = to_run_lengths(self.segmentation_N[row] or b"[]", height, width)
+        runs = to_run_lengths(self.segmentation_N[row], height, width)
         return runs or encode_masks(np.zeros((1, height, width), dtype=np.uint8))[0]
 
     def images_per_class(self) -> np.ndarray:
@@ -96,13 +96,13 @@ class Annotations:
         counts = np.diff(self.offsets)[images]
         rows = [np.arange(self.offsets[image], self.offsets[image + 1]) for image in images]
         index = np.concatenate(rows) if rows else np.zeros(0, dtype=np.int64)
-        per_box = ["boxes_xywh", "class_N", "area_N", "crowd_N", "usable_N"]
-        per_box += ["segmentation_N"] if self.segmentation_N is not None else []
+        per_box = ("boxes_xywh", "class_N", "area_N", "crowd_N", "usable_N")
         return replace(
             self,
             **{name: getattr(self, name)[images] for name in ("image_ids", "file_names", "sizes_I2")},
             **{name: getattr(self, name)[index] for name in per_box},
             offsets=np.concatenate([[0], np.cumsum(counts)]).astype(np.int64),
+            segmentation_N=None if self.segmentation_N is None else self.segmentation_N.select(index),
         )
 
     def with_classes(self, class_names: Sequence[str], owner: str) -> "Annotations":
@@ -150,40 +150,6 @@ def check_same_classes(found: Sequence[str], expected: Sequence[str], where: str
     )
 
 
-_Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
-_Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
-
-
-class _Image(msgspec.Struct, gc=False):
-    id: _Id
-    file_name: str
-    width: _Side
-    height: _Side
-
-
-class _Annotation(msgspec.Struct, gc=False):
-    image_id: _Id
-    category_id: _Id
-    bbox: tuple[float, float, float, float]
-    area: float | None = None
-    iscrowd: int | bool = 0
-    segmentation: msgspec.Raw = msgspec.Raw(b"null")
-
-
-class _Category(msgspec.Struct, gc=False):
-    id: _Id
-    name: str
-    synset: str | None = None
-    frequency: Any = None
-    image_count: Any = None
-
-
-class _Document(msgspec.Struct, gc=False):
-    images: list[_Image]
-    annotations: list[_Annotation]
-    categories: list[_Category]
-
-
 def load_annotations(
     folder: Path, split: str, *, max_images: int | None = None, masks: bool = False
 ) -> Annotations:
@@ -200,7 +166,7 @@ def load_annotations(
             missing image or, with `masks`, a segmentation that is missing or is none.
     """
     path = find_annotation_file(folder, split)
-    annotations = _to_columns(path, _decode(path), _find_image_folder(folder, path), masks)
+    annotations = _to_columns(path, read_coco(path, masks=masks), _find_image_folder(folder, path))
     if max_images is not None:
         annotations = annotations.select(annotations.usable_images()[:max_images])
     if annotations.num_images == 0:
@@ -216,7 +182,7 @@ def read_annotations(path: Path) -> Annotations:
     Raises:
         InputError: the file is missing, is not COCO JSON or contradicts itself.
     """
-    return _to_columns(path, _decode(path), path.parent, False)
+    return _to_columns(path, read_coco(path), path.parent)
 
 
 def find_annotation_file(folder: Path, split: str) -> Path:
@@ -257,39 +223,23 @@ def _find_image_folder(folder: Path, path: Path) -> Path:
     return path.parent
 
 
-def _decode(path: Path) -> _Document:
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=_Document)
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: {error}; expected COCO JSON with images, annotations, categories"
-        ) from error
-
-
-def _to_columns(path: Path, document: _Document, image_folder: Path, masks: bool) -> Annotations:
-    categories = sorted(document.categories, key=lambda category: category.id)
-    images, boxes = document.images, document.annotations
+def _to_columns(path: Path, file: CocoFile, image_folder: Path) -> Annotations:
+    categories = sorted(file.categories, key=lambda category: category.id)
+    images, boxes_N = file.images, file.boxes_N
     _check_unique(path, "category id", [category.id for category in categories])
     _check_unique(path, "category name", [category.name for category in categories])
     _check_unique(path, "image id", [image.id for image in images])
     image_ids = np.array([image.id for image in images], dtype=np.int64)
     category_ids = np.array([category.id for category in categories], dtype=np.int64)
-    image_N = _positions(path, "image_id", np.array([box.image_id for box in boxes], np.int64), image_ids)
-    class_N = _positions(
-        path, "category_id", np.array([box.category_id for box in boxes], np.int64), category_ids
-    )
-    order = np.argsort(image_N, kind="stable")
-    boxes_xywh = np.array([box.bbox for box in boxes], dtype=np.float64).reshape(-1, 4)[order]
+    image_N = _positions(path, "image_id", boxes_N["image_id"], image_ids)
+    class_N = _positions(path, "category_id", boxes_N["category_id"], category_ids)
     sizes_I2 = np.array([(image.height, image.width) for image in images], dtype=np.int32).reshape(-1, 2)
-    areas = [box.bbox[2] * box.bbox[3] if box.area is None else box.area for box in boxes]
-    crowd_N = np.array([bool(box.iscrowd) for box in boxes], dtype=bool)[order]
-    boxes_xyxy = to_clipped_xyxy(boxes_xywh, sizes_I2[image_N[order]])
-    usable_N = ~crowd_N & (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
-    segmentation_N = _segmentations(path, boxes, sizes_I2[image_N])[order] if masks else None
-    if segmentation_N is not None:
-        usable_N &= segmentation_N != b""
+    boxes_xyxy = to_clipped_xyxy(boxes_N["bbox"], sizes_I2[image_N])
+    usable_N = ~boxes_N["crowd"] & (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    masks = file.segmentation_N
+    if masks is not None:
+        usable_N &= _have_masks(path, masks, sizes_I2[image_N])
+    order = np.argsort(image_N, kind="stable")
     return Annotations(
         path=path,
         image_folder=image_folder,
@@ -301,30 +251,30 @@ def _to_columns(path: Path, document: _Document, image_folder: Path, masks: bool
         file_names=np.array([image.file_name for image in images], dtype=np.str_),
         sizes_I2=sizes_I2,
         offsets=np.searchsorted(image_N[order], np.arange(len(images) + 1)).astype(np.int64),
-        boxes_xywh=boxes_xywh,
+        boxes_xywh=boxes_N["bbox"][order],
         class_N=class_N[order],
-        area_N=np.array(areas, dtype=np.float64)[order],
-        crowd_N=crowd_N,
-        usable_N=usable_N,
-        segmentation_N=segmentation_N,
+        area_N=boxes_N["area"][order],
+        crowd_N=boxes_N["crowd"][order],
+        usable_N=usable_N[order],
+        segmentation_N=None if masks is None else masks.select(order),
     )
 
 
-def _segmentations(path: Path, boxes: Sequence[_Annotation], sizes_N2: np.ndarray) -> np.ndarray:
-    """The JSON text of each mask, (N,) objects; b"" where no polygon has three corners."""
-    texts = np.empty(len(boxes), dtype=object)
-    for record, box in enumerate(boxes):
-        text = bytes(box.segmentation)
+def _have_masks(path: Path, segmentation_N: Texts, sizes_N2: np.ndarray) -> np.ndarray:
+    """Which boxes have a mask, (N,) bool; of the others no polygon has three corners."""
+    found = np.zeros(len(segmentation_N), dtype=bool)
+    for record in range(len(segmentation_N)):
+        text = segmentation_N[record]
         height, width = (int(side) for side in sizes_N2[record])
         try:
-            texts[record] = text if has_mask(text, height, width) else b""
+            found[record] = has_mask(text, height, width)
         except ValueError as error:
-            found = "no segmentation" if text == b"null" else f"segmentation: {error}"
+            what = "no segmentation" if text == b"null" else f"segmentation: {error}"
             raise InputError(
-                f"{path}, annotation {record}: {found}; expected polygons, or run lengths of the image's "
+                f"{path}, annotation {record}: {what}; expected polygons, or run lengths of the image's "
                 "size, for a recipe with masks"
             ) from error
-    return texts
+    return found
 
 
 def _check_unique(path: Path, what: str, values: list[Any]) -> None:

@@ -139,6 +139,7 @@ def test_other_classes_are_an_error_with_near_names(
         (lambda d: d["categories"][1].update(name="red"), "category name 'red' is there twice"),
         (lambda d: d.pop("categories"), "missing required field `categories`"),
         (lambda d: d["annotations"][0].update(bbox=[1, 2, 3]), r"length 4.*annotations\[0\].bbox"),
+        (lambda d: d["annotations"].insert(1, 7), r"Expected `object`, got `int` - at `\$.annotations\[1\]`"),
         (
             lambda d: d["images"][0].update(width="64"),
             r"Expected `int`, got `str` - at `\$.images\[.*\].width`",
@@ -159,9 +160,23 @@ def test_a_file_that_contradicts_itself_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_columns_do_not_share_what_was_decoded(folder: Path) -> None:
+    """Workers that are forked share pages until one writes; objects are written to by being looked at."""
+    annotations = load_annotations(folder, "train")
+    columns = [value for value in vars(annotations).values() if isinstance(value, np.ndarray)]
+    assert len(columns) == 10
+    assert all(column.dtype != object and column.base is None for column in columns)
+
+
 def test_a_truncated_file_is_refused(folder: Path) -> None:
     text = (folder / "train.json").read_text()
     (folder / "train.json").write_text(text[: len(text) // 2])
+    with pytest.raises(InputError, match=r"train.json: Input data was truncated; expected COCO JSON"):
+        load_annotations(folder, "train")
+
+
+def test_an_empty_file_is_refused(folder: Path) -> None:
+    (folder / "train.json").write_bytes(b"")
     with pytest.raises(InputError, match=r"train.json: Input data was truncated; expected COCO JSON"):
         load_annotations(folder, "train")
 
