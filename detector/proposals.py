@@ -111,10 +111,12 @@ def image_sizes(batch: ImageList) -> Tensor:
 
 def to_regions(boxes: Sequence[Tensor], sizes_B2: Tensor, maps: FeatureMaps) -> Regions:
     """Join the boxes (N, 4) of each image to regions of the batch; they carry no gradient."""
-    counts = torch.tensor([len(boxes_N4) for boxes_N4 in boxes])
+    images = [
+        torch.full_like(boxes_N4[:, 0], image, dtype=torch.int64) for image, boxes_N4 in enumerate(boxes)
+    ]
     return Regions(
         boxes_R4=torch.cat(list(boxes)).detach(),
-        image_R=torch.repeat_interleave(torch.arange(len(boxes)), counts).to(boxes[0].device),
+        image_R=torch.cat(images),
         sizes_B2=sizes_B2,
         context=maps,
     )

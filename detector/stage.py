@@ -58,13 +58,15 @@ class RegionPool(nn.Module):
         if not self.names:
             return maps.maps[0].new_zeros(len(regions), maps.maps[0].shape[1], 0, 0)
         height, width = (side * maps.strides[0] for side in maps.maps[0].shape[-2:])
+        pooled_maps = {name: maps.maps[int(name)] for name in self.names}
+        sizes = [(height, width)] * regions.num_images
+        if regions.num_images == 1:  # nothing to sort, and nothing here that an export could not follow
+            alone: Tensor = self.align(pooled_maps, [regions.boxes_R4], sizes)
+            return alone
         order = torch.argsort(regions.image_R, stable=True)
         counts = torch.bincount(regions.image_R, minlength=regions.num_images).tolist()
-        pooled: Tensor = self.align(
-            {name: maps.maps[int(name)] for name in self.names},
-            list(torch.split(regions.boxes_R4[order], counts)),
-            [(height, width)] * regions.num_images,
-        )
+        boxes = list(torch.split(regions.boxes_R4[order], counts))
+        pooled: Tensor = self.align(pooled_maps, boxes, sizes)
         return pooled[torch.argsort(order)]
 
 

@@ -31,6 +31,7 @@ COMMANDS = {
         "rescore_command",
         "A class graph on the detections of any detector.",
     ),
+    "export": ("detector.cli.export", "export_command", "A detector as ONNX or torch.export, checked."),
     "pretrain": ("detector.cli.pretrain", "pretrain_command", "Train a backbone as a classifier."),
     "cost": ("detector.cli.cost", "cost_command", "What a recipe costs beside its base."),
     "recipes": ("detector.cli.recipes", "recipes_command", "List the recipes, or the settings of one."),

@@ -252,7 +252,7 @@ class ReasoningHead(nn.Module):
 
     def _evolve_once(self, pool_KD1: Tensor) -> Tensor:
         """Evolve the pool; in evaluation take the last result while the pool is the same."""
-        if self.training or torch.is_grad_enabled():
+        if self.training or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return self.evolve(pool_KD1)
         kept = self._kept
         if kept is None or kept[0].device != pool_KD1.device or not torch.equal(kept[0], pool_KD1):
@@ -260,7 +260,7 @@ class ReasoningHead(nn.Module):
         return kept[1]
 
     def _observe(self, features_RD: Tensor, reasoned_RE: Tensor) -> None:
-        if len(features_RD) > 0:
+        if not torch.compiler.is_compiling() and len(features_RD) > 0:
             spread = features_RD.detach().float().std().clamp(min=1e-12)
             self._observed["context_sd_ratio"] = reasoned_RE.detach().std() / spread
 

@@ -231,7 +231,7 @@ class SGRNHead(nn.Module):
         with torch.autocast(pooled_RCPP.device.type, enabled=False):
             for image in range(regions.num_images):
                 rows = torch.nonzero(regions.image_R == image).flatten()
-                if len(rows) > 0:
+                if torch.compiler.is_compiling() or len(rows) > 0:
                     related_RE[rows] = self.relate(features_RD[rows].detach().float(), regions[rows])
         self._observe(features_RD, related_RE)
         return torch.cat([features_RD, related_RE.to(features_RD.dtype)], dim=1), losses
@@ -240,7 +240,7 @@ class SGRNHead(nn.Module):
         """Return h, (R, E), of the regions of one image, in float32."""
         index_Rt, edge_Rt = self.relations(features_RD)
         self._observed["edge_max"] = edge_Rt.detach().max(dim=1).values.mean()
-        size_2 = regions.sizes_B2[regions.image_R[0]]
+        size_2 = regions.sizes_B2.index_select(0, regions.image_R[:1])[0]
         graph = RegionGraph(index_Rt, edge_Rt, pseudo_coordinates(regions.boxes_R4, index_Rt, size_2))
         states_RV = self.embed_nodes(regions)
         for layer in self.layers:
@@ -265,7 +265,7 @@ class SGRNHead(nn.Module):
         return {name: value.item() for name, value in self._observed.items()}
 
     def _observe(self, features_RD: Tensor, related_RE: Tensor) -> None:
-        if len(features_RD) > 0:
+        if not torch.compiler.is_compiling() and len(features_RD) > 0:
             spread = features_RD.detach().float().std().clamp(min=1e-12)
             self._observed["context_sd_ratio"] = related_RE.detach().std() / spread
 
@@ -283,10 +283,12 @@ def pseudo_coordinates(boxes_R4: Tensor, index_Rt: Tensor, size_2: Tensor) -> Te
             the right and pi / 2 downwards.
     """
     centre_R2 = (boxes_R4[:, :2] + boxes_R4[:, 2:]).float() / 2 / size_2.flip(0)
-    offset_Rt2 = centre_R2[index_Rt] - centre_R2[:, None]
-    return torch.stack(
-        [offset_Rt2.square().sum(dim=2).sqrt(), torch.atan2(offset_Rt2[..., 1], offset_Rt2[..., 0])], dim=2
-    )
+    right_Rt, down_Rt = (centre_R2[index_Rt] - centre_R2[:, None]).unbind(dim=2)
+    same_Rt = (right_Rt == 0) & (down_Rt == 0)
+    angle_Rt = torch.atan2(
+        down_Rt, right_Rt.masked_fill(same_Rt, 1.0)
+    )  # 0; runtimes of exports say NaN there
+    return torch.stack([(right_Rt.square() + down_Rt.square()).sqrt(), angle_Rt], dim=2)
 
 
 def standardise(weight_KD1: Tensor) -> Tensor:
