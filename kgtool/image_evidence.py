@@ -116,8 +116,20 @@ def _add_table(table: Any, place: str, evidence: ImageEvidence) -> None:
     """Add rows of triples, as a table or batch of Arrow; a row without an image is of no image."""
     if "image_id" not in table.schema.names:
         raise InputError(f"{place}: found no column image_id; expected it to tell images apart")
-    image_N = np.asarray(table.column("image_id").fill_null(-1).cast("int64"))
+    image_N = _whole_numbers(table, "image_id", -1, place)
     count_N = np.ones(len(image_N), dtype=np.int64)
     if "count" in table.schema.names:
-        count_N = np.asarray(table.column("count").fill_null(1).cast("int64"))
+        count_N = _whole_numbers(table, "count", 1, place)
     evidence.add(image_N, count_N)
+
+
+def _whole_numbers(table: Any, name: str, if_null: int, place: str) -> Ids:
+    import pyarrow as pa
+
+    column = table.column(name)
+    try:
+        if pa.types.is_integer(column.type) or pa.types.is_null(column.type):
+            return np.asarray(column.cast("int64").fill_null(if_null))
+    except pa.ArrowInvalid:  # beyond 64 bits with a sign
+        pass
+    raise InputError(f"{place}, column {name}: found {column.type}; expected whole numbers as int64")

@@ -51,6 +51,7 @@ class TripleCounts:
         table = engine.table(shards)
         self._left_out: Any = None
         if excluded is not None:
+            _check_image_ids(table, shards)
             listed = engine.table_of_ids(excluded.ids_N)
             self._left_out = _rows(table.semi_join(listed, "image_id"), shards, kind)
             table = table.anti_join(listed, "image_id")
@@ -171,6 +172,14 @@ class TripleCounts:
 
     def _no_end(self) -> str:
         return "not exactly one synset" if self._ends == "synset" else "no name"
+
+
+def _check_image_ids(table: Any, shards: Shards) -> None:
+    kind = table["image_id"].type()
+    if not kind.is_integer():
+        raise InputError(
+            f"{shards.files[0]}, column image_id: found {kind}; expected whole numbers with --exclude-images"
+        )
 
 
 def _rows(table: Any, shards: Shards, kind: str) -> Any:

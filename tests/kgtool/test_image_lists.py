@@ -6,6 +6,7 @@ from typing import Any
 
 import dirty_visual_genome as dirty
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
@@ -117,6 +118,14 @@ def test_triples_without_images_cannot_leave_any_out(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=expected):
         write_triples(text, tmp_path / "out", options=leaving_out({1}))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("ids", [["1", "5"], [1.0, 5.5]])
+def test_images_known_by_other_than_whole_numbers_cannot_be_left_out(ids: Any, tmp_path: Path) -> None:
+    rows = {"image_id": ids, "subject": ["a"] * 2, "predicate": ["on"] * 2, "object": ["b"] * 2}
+    pq.write_table(pa.table(rows), tmp_path / "t.parquet")
+    with pytest.raises(InputError, match=r"column image_id: found .*; expected whole numbers with --exclude"):
+        build("relation", tmp_path / "t.parquet", options=leaving_out({1}))
 
 
 def test_boxes_of_excluded_images_make_no_pairs(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import dirty_visual_genome as dirty
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
@@ -100,6 +102,16 @@ def test_counted_text_counts_and_unknown_images_are_told(tmp_path: Path) -> None
     none = write(tmp_path / "u.csv", "subject,predicate,object\na,on,b\n")
     with pytest.raises(InputError, match=r"u\.csv: found no column image_id"):
         find_leaks(none, images(1))
+
+
+@pytest.mark.parametrize("ids", [["1", "5"], [1.0, 5.5], np.array([2**63 + 1, 5], dtype=np.uint64)])
+def test_image_ids_that_are_no_whole_numbers_are_told(ids: Any, tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(
+        pa.table({"image_id": ids, "subject": ["a"] * 2, "predicate": ["on"] * 2, "object": ["b"] * 2}), path
+    )
+    with pytest.raises(InputError, match=r"column image_id: found .*; expected whole numbers"):
+        find_leaks(path, images(1))
 
 
 def test_boxes_of_a_coco_file_leak(tmp_path: Path) -> None:
