@@ -48,6 +48,7 @@ from detector.knowledge import load_knowledge
 from detector.overrides import override
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
+from detector.stage import StageOutput
 from detector.train import denormals_as_zero, train
 
 TEST_IMAGES, HELD_OUT, CORPUS = 500, 100, 20_000
@@ -190,27 +191,30 @@ def train_stage(model: RCNN, cache: Cache, count: int) -> None:
 
 
 @torch.no_grad()
-def detect(model: RCNN, cache: Cache, update: ScoreUpdate | None) -> Detections:
-    """Detections of the second stage with a score update, image by image."""
-    stage = model.stages[1]
-    stage.score_update = update
+def predict(model: RCNN, cache: Cache) -> StageOutput:
+    """What the second stage predicts without a graph, for all regions at once."""
+    model.stages[1].pool.pooled_RCPP = cache.pooled_RCPP
+    return model.stages[1](cache.regions)
+
+
+@torch.no_grad()
+def detect(model: RCNN, regions: Regions, output: StageOutput, update: ScoreUpdate | None) -> Detections:
+    """Detections of the second stage, with a score update or without, image by image."""
+    if update is not None:
+        output = replace(output, logits_RK=update(output.logits_RK, regions))
+    moved = model.stages[1].refine(regions, output)
     outputs = []
-    for image in range(len(cache.regions.sizes_B2)):
-        part = cache.images(torch.tensor([image]))
-        stage.pool.pooled_RCPP = part.pooled_RCPP
-        output = stage(part.regions)
-        outputs += model._remove_duplicates(stage.refine(part.regions, output), output, None)[0]
-    return to_detections(range(len(outputs)), [to_arrays(output) for output in outputs])
+    for image in range(regions.num_images):
+        rows = torch.nonzero(moved.image_R == image).flatten()
+        alone = replace(moved[rows], image_R=torch.zeros_like(rows), sizes_B2=moved.sizes_B2[[image]])
+        outputs += model._remove_duplicates(alone, output, None)[0]
+    return to_detections(range(len(outputs)), [to_arrays(found) for found in outputs])
 
 
 def learn_strength(model: RCNN, cache: Cache, counts_CC: Tensor, smoothing: float) -> float:
     """Learn the strength alone by the stage's own class loss, the rest frozen."""
-    stage = model.stages[1]
     update = make_update(counts_CC, 0.5, smoothing, learned=True).train()
-    with torch.no_grad():
-        stage.score_update = None
-        stage.pool.pooled_RCPP = cache.pooled_RCPP
-        logits_RK = stage(cache.regions).logits_RK
+    logits_RK = predict(model, cache).logits_RK
     optimizer = torch.optim.LBFGS([update.strength], max_iter=30, line_search_fn="strong_wolfe")
 
     def loss() -> Tensor:
@@ -275,12 +279,13 @@ def run_cell(name: str, count: int, work: Path) -> dict[str, Detections | float 
     train_stage(model, learnt, count)
 
     found = {"plain": to_detections(range(len(plain)), [to_arrays(output) for output in plain])}
-    found["stacked"] = detect(model, test, None)
+    output = predict(model, test)
+    found["stacked"] = detect(model, test.regions, output, None)
     strengths: dict[str, float] = {}
 
     def arm(label: str, counts: Tensor, strength: float, smoothing: float = 1.0) -> None:
         strengths[label] = strength
-        found[label] = detect(model, test, make_update(counts, strength, smoothing))
+        found[label] = detect(model, test.regions, output, make_update(counts, strength, smoothing))
 
     for label, counts, smoothing in (
         ("corpus", corpus, 1.0),
@@ -404,7 +409,7 @@ def save_cell(name: str, count: int, work: Path) -> None:
 
 
 def table(worlds: list[str], count: int, work: Path) -> str:
-    """AP of every arm, and corpus minus each, by world and over worlds."""
+    """AP of every arm, and corpus minus each (both learned or neither), by world and over worlds."""
     cells = [json.loads((work / f"{name}_{count}.json").read_text())["arms"] for name in worlds]
     lines = [f"{count} training images", "", f"| arm | strength | {' | '.join(worlds)} |"]
     lines.append("|---|---|" + "---|" * len(worlds))
@@ -416,11 +421,12 @@ def table(worlds: list[str], count: int, work: Path) -> str:
     lines += ["", f"| corpus minus | {' | '.join(worlds)} | mean |", "|---|" + "---|" * (len(worlds) + 1)]
     rng = np.random.default_rng(1)
     for label in cells[0]:
-        if label == "corpus":
+        reference = "corpus, learned" if label.endswith(", learned") else "corpus"
+        if label == reference:
             continue
-        differences = [cell["corpus"]["AP"] - cell[label]["AP"] for cell in cells]
+        differences = [cell[reference]["AP"] - cell[label]["AP"] for cell in cells]
         resampled = np.array(
-            [np.subtract(cell["corpus"]["resampled"], cell[label]["resampled"]) for cell in cells]
+            [np.subtract(cell[reference]["resampled"], cell[label]["resampled"]) for cell in cells]
         )
         drawn = rng.integers(len(cells), size=(RESAMPLES, len(cells)))
         pooled = resampled[drawn, np.arange(RESAMPLES)[:, None]].mean(axis=1)
