@@ -35,6 +35,7 @@ COMMANDS = {
     "pretrain": ("detector.cli.pretrain", "pretrain_command", "Train a backbone as a classifier."),
     "cost": ("detector.cli.cost", "cost_command", "What a recipe costs beside its base."),
     "recipes": ("detector.cli.recipes", "recipes_command", "List the recipes, or the settings of one."),
+    "doctor": ("detector.cli.doctor", "doctor_command", "What is installed and in use, and what to do."),
 }
 
 
