@@ -102,9 +102,9 @@ def train(
         elif processes.first:
             check_run_folder_free(out, overwrite=overwrite)
         target_device = pick_device(device, processes.local_rank)
-        inputs = _load_inputs(config, data, graphs, (split, eval_split), max_images)
+        inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
         seed_everything(config.train.seed)
-        model, messages = _build(config, inputs, None if going_on else init)
+        model, messages = build_from(config, inputs, None if going_on else init)
         state = _state_of(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
         identity = _identity(inputs, init)
         if going_on:
@@ -143,15 +143,23 @@ def train(
 
 
 @dataclass(frozen=True, eq=False)
-class _Inputs:
+class Inputs:
+    """What a run learns from.
+
+    Attributes:
+        annotations: what is trained on.
+        evaluated: what is evaluated on, in the same class order.
+        knowledge: the class graphs.
+    """
+
     annotations: Annotations
     evaluated: Annotations
     knowledge: list[Knowledge]
 
 
-def _load_inputs(
+def load_inputs(
     config: Config, data: Path, graphs: Sequence[Path], splits: tuple[str, str], max_images: int | None
-) -> _Inputs:
+) -> Inputs:
     """Read what is trained and evaluated on, and the graphs of its classes."""
     masks = config.model.mask is not None
     annotations, evaluated = (
@@ -161,10 +169,10 @@ def _load_inputs(
     if len(annotations.usable_images()) == 0:
         raise InputError(f"{annotations.path}: no image with a box to train on; expected one or more")
     names, synsets = annotations.class_names, annotations.synsets
-    return _Inputs(annotations, evaluated, [load_knowledge(graph, names, synsets) for graph in graphs])
+    return Inputs(annotations, evaluated, [load_knowledge(graph, names, synsets) for graph in graphs])
 
 
-def _build(config: Config, inputs: _Inputs, init: Path | None) -> tuple[RCNN, list[str]]:
+def build_from(config: Config, inputs: Inputs, init: Path | None) -> tuple[RCNN, list[str]]:
     """Make the model, from another run's weights where given, and say what there is to say about it."""
     weights = torch.stack([part.graph_CC for part in inputs.knowledge]) if inputs.knowledge else None
     counts_CC = next((part.counts_CC for part in inputs.knowledge if part.counts_CC is not None), None)
@@ -212,7 +220,7 @@ def _state_of(model: RCNN, config: Config, steps_per_epoch: int) -> TrainingStat
     return TrainingState(model, optimizer, schedule, scaler, settings.epochs, steps_per_epoch, average)
 
 
-def _identity(inputs: _Inputs, init: Path | None) -> str:
+def _identity(inputs: Inputs, init: Path | None) -> str:
     """SHA-256 of what the run learns from: a run goes on only with the same."""
     digest = hashlib.sha256(repr([part.graph_hash for part in inputs.knowledge]).encode())
     digest.update(repr((inputs.annotations.class_names, init is not None)).encode())
@@ -291,7 +299,7 @@ def check_run_folder_free(out: Path, *, overwrite: bool) -> None:
         raise OutputExistsError(f"{out}: holds other things than a run; give another --out")
 
 
-def _classes_of(inputs: _Inputs) -> RunClasses:
+def _classes_of(inputs: Inputs) -> RunClasses:
     annotations = inputs.annotations
     return RunClasses(
         names=annotations.class_names,
@@ -302,7 +310,7 @@ def _classes_of(inputs: _Inputs) -> RunClasses:
     )
 
 
-def _opening_messages(config: Config, inputs: _Inputs, model: RCNN, processes: Processes) -> list[str]:
+def _opening_messages(config: Config, inputs: Inputs, model: RCNN, processes: Processes) -> list[str]:
     annotations, evaluated = inputs.annotations, inputs.evaluated
     million = sum(parameter.numel() for parameter in model.parameters()) / 1e6
     device = next(model.parameters()).device

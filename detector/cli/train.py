@@ -1,9 +1,11 @@
 """`detector train`."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from detector.cli.output import echo_json, echo_metrics
 
@@ -57,6 +59,18 @@ from detector.cli.output import echo_json, echo_metrics
     help="Stop after so many minutes; --resume auto goes on.",
 )
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the run that is in --out.")
+@click.option(
+    "--show-config",
+    is_flag=True,
+    default=False,
+    help="Print every setting and where it came from; train nothing.",
+)
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    default=False,
+    help="Check data, graph, model and one batch forward and backward; write nothing.",
+)
 @click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
 def train_command(
     data: Path,
@@ -67,13 +81,16 @@ def train_command(
     seed: int | None,
     assignments: tuple[str, ...],
     resume: str,
+    show_config: bool,
+    dry_run: bool,
     as_json: bool,
     **options: Any,
 ) -> None:
     """Train a detector and evaluate it.
 
     --out becomes a run folder: model.safetensors (saved after every epoch), card.md, settings, classes, log,
-    tables and a picture (docs/training.md lists them). A flag beats --set, and --set beats the recipe. Ctrl-C
+    tables and a picture (docs/training.md lists them). A flag beats its environment variable
+    (DETECTOR_TRAIN_EPOCHS), that beats --set, and --set beats the recipe. Ctrl-C
     and SIGTERM stop after the step; until the run is finished, state.pt has what --resume auto goes on from.
 
     Example: detector train --data data/sample --graph relation.npz --recipe reasoning_rcnn_sample --out run
@@ -88,7 +105,18 @@ def train_command(
 
     flags = {"train.epochs": epochs, "train.batch_size": batch_size, "train.seed": seed}
     given = {key: value for key, value in flags.items() if value is not None}
-    config = override(load_recipe(recipe), {**parse_assignments(assignments), **given})
+    assigned = parse_assignments(assignments)
+    config = override(load_recipe(recipe), {**assigned, **given})
+    if show_config:
+        sources = {**dict.fromkeys(assigned, _source("assignments")), **{key: _source(key) for key in given}}
+        _echo_config(config, sources, as_json=as_json)
+        return
+    if dry_run:
+        from detector.rehearsal import rehearse
+
+        del options["max_minutes"]
+        _echo_rehearsal(rehearse(config, data, out, **options), as_json=as_json)
+        return
     result = train(config, data, out, resume=resume == "auto", **options)
     if not result:  # not the first of several processes
         return
@@ -96,3 +124,41 @@ def train_command(
         echo_json({"run": str(out), **result})
     elif "metrics" in result:
         echo_metrics(result)
+
+
+def _source(key: str) -> str:
+    """Where a setting came from that a flag gave, or --set: the command line or the environment."""
+    context = click.get_current_context()
+    name = key.rpartition(".")[2]
+    if context.get_parameter_source(name) is ParameterSource.ENVIRONMENT:
+        return f"environment {context.auto_envvar_prefix}_{name.upper()}"
+    return "--set" if name == "assignments" else f"--{name.replace('_', '-')}"
+
+
+def _echo_config(config: Any, sources: dict[str, str], *, as_json: bool) -> None:
+    from detector.overrides import flatten
+
+    settings = flatten(config)
+    if as_json:
+        rows = {key: {"value": value, "from": sources.get(key, "recipe")} for key, value in settings.items()}
+        echo_json({"recipe": config.recipe, "settings": rows})
+        return
+    click.echo(f"recipe {config.recipe}")
+    for key, value in settings.items():
+        shown = value if isinstance(value, str) else json.dumps(value)
+        click.echo(f"{key}={shown}    # {sources.get(key, 'recipe')}")
+
+
+def _echo_rehearsal(found: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        echo_json(found)
+        return
+    for message in found["messages"]:
+        click.echo(message, err=True)
+    click.echo(
+        f"{found['recipe']}: {found['weights'] / 1e6:.2f} M weights on {found['device']}, {found['classes']} "
+        f"classes, {found['train_images']} images to train on, {found['eval_images']} to evaluate on, "
+        f"{found['steps']} steps"
+    )
+    losses = ", ".join(f"{name} {value:.3f}" for name, value in found["losses"].items())
+    click.echo(f"one batch forward and backward: {losses}; nothing was written")

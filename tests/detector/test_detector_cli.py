@@ -90,6 +90,51 @@ def test_flags_beat_set_and_set_beats_the_recipe(data: Path, graph: Path, tmp_pa
     assert settings["train.weight_decay"] == 0.01
 
 
+def test_show_config_tells_every_setting_and_where_it_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Flag beats environment, environment beats --set, --set beats the recipe."""
+    run = tmp_path / "run"
+    command = ("train", "--recipe", "faster_rcnn_sample", "--data", tmp_path, "--out", run, "--show-config")
+    options = ("--set", "train.epochs=9", "--set", "train.seed=9", "--set", "train.lr=0.5", "--epochs", 2)
+    monkeypatch.setenv("DETECTOR_TRAIN_EPOCHS", "7")
+    monkeypatch.setenv("DETECTOR_TRAIN_SEED", "8")
+    assert call(*command, *options, "--json") == 0
+    shown = json.loads(capsys.readouterr().out)
+    settings = shown["settings"]
+    assert settings["train.epochs"] == {"value": 2, "from": "--epochs"}
+    assert settings["train.seed"] == {"value": 8, "from": "environment DETECTOR_TRAIN_SEED"}
+    assert settings["train.lr"] == {"value": 0.5, "from": "--set"}
+    assert settings["train.batch_size"] == {"value": 8, "from": "recipe"}
+    monkeypatch.setenv("DETECTOR_TRAIN_ASSIGNMENTS", "train.flip=0.25")
+    assert call(*command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "recipe faster_rcnn_sample"
+    assert "train.flip=0.25    # environment DETECTOR_TRAIN_ASSIGNMENTS" in lines
+    assert "train.epochs=7    # environment DETECTOR_TRAIN_EPOCHS" in lines
+    assert len(lines) == 1 + len(settings)
+    assert not run.exists()
+
+
+def test_a_dry_run_checks_everything_and_writes_nothing(
+    data: Path, graph: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    command = (*TRAIN, "--data", data, "--graph", graph, "--out", tmp_path / "run", "--dry-run")
+    assert call(*command, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["train_images"], found["eval_images"], found["classes"]) == (6, 3, 3)
+    assert found["steps"] == 4
+    assert "stage2_class" in found["losses"]
+    assert call(*command) == 0
+    assert "; nothing was written" in capsys.readouterr().out
+    assert sorted(tmp_path.rglob("*")) == before
+    (data / "images" / "test_2.png").unlink()
+    assert call(*command) == 3
+    assert "test_2.png: no such image; test.json names 3 and 1 are missing" in capsys.readouterr().err
+    assert call(*TRAIN, "--data", data, "--out", tmp_path / "run", "--dry-run") == 2
+
+
 def test_recipes_are_listed_with_their_first_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("recipes", "--json") == 0
     summaries = json.loads(capsys.readouterr().out)
