@@ -89,8 +89,10 @@ def colour_of(box: DrawnBox) -> Colour:
 
 def _corners(xywh: Rectangle, scale: float, size: tuple[int, int]) -> Rectangle:
     """Left, top, right, bottom in the fitted picture, inside it and in order."""
-    corners = np.array([xywh[0], xywh[1], xywh[0] + xywh[2], xywh[1] + xywh[3]]) * scale
-    left, top, right, bottom = np.clip(corners, 0, [size[0] - 1, size[1] - 1] * 2).tolist()
+    corners = np.array([xywh[0], xywh[1], xywh[0] + xywh[2], xywh[1] + xywh[3]])
+    limits = np.array([size[0] - 1, size[1] - 1] * 2)
+    # Cut before they are scaled too: the largest numbers there are would become infinite.
+    left, top, right, bottom = np.minimum(np.clip(corners, 0, limits / scale + 1) * scale, limits).tolist()
     return left, top, max(left, right), max(top, bottom)
 
 

@@ -7,7 +7,7 @@ it was made from, and the seed where chance decides; it is part of the control's
 | control | what is left of the graph | what is gone |
 |---|---|---|
 | identity | nothing: each class has itself | every edge |
-| uniform | the mean weight of an edge | which classes an edge joins |
+| uniform | the mean weight of all pairs, for each pair | which classes an edge joins |
 | random | the weights, the number of edges | where they are, and how many a class has |
 | degree-preserving | the weights, and how many edges each class has | which classes an edge joins |
 | shuffled | everything, counts and evidence too | which class is which |

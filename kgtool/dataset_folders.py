@@ -1,6 +1,9 @@
 """What a conversion or a split leaves behind: COCO JSON, a report, and a table of what disagrees."""
 
-from collections.abc import Callable
+import csv
+import io
+from collections.abc import Callable, Iterable
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +80,20 @@ def write_split(
         save_split(split, part, report)
         _save_findings(findings, part)
     return report
+
+
+def findings_csv(kind: type[Any], findings: Iterable[Any]) -> str:
+    """Findings as CSV with a header, for an `Account`.
+
+    Args:
+        kind: the dataclass that they are of, whose fields are the columns.
+        findings: one a row.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(kind)])
+    writer.writerows(map(astuple, findings))
+    return text.getvalue()
 
 
 def _save_findings(findings: str, folder: Path) -> None:

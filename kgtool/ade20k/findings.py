@@ -1,9 +1,6 @@
 """What the files of an image say that does not agree: one finding a row, for report.csv."""
 
-import csv
-import io
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 
 UNREADABLE = "mask cannot be read"
 OTHER_SIZE = "mask of another size"
@@ -47,12 +44,3 @@ class Finding:
         places = (("level", self.level or ""), ("instance", self.instance), ("entry", self.entry))
         place = ", ".join([self.image, *(f"{name} {value}" for name, value in places if value != "")])
         return f"{place}: {self.kind}: found {self.found}; expected {self.expected}"
-
-
-def findings_csv(findings: Iterable[Finding]) -> str:
-    """The findings as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Finding)])
-    writer.writerows(map(astuple, findings))
-    return text.getvalue()

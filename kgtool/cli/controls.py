@@ -34,10 +34,10 @@ def controls(
 ) -> None:
     """Make a control of a graph: the same classes, something taken away, for a fair comparison.
 
-    identity: no edge, each class has itself. uniform: all edges have the mean weight. random: the same
-    weights between other classes. degree-preserving: also each class has as many edges as before. shuffled:
-    the same graph with its classes exchanged, counts and evidence too. The control's recipe says what it is,
-    of which graph and by which seed.
+    identity: no edge, each class has itself. uniform: every pair of classes has the mean weight of all pairs.
+    random: the same weights between other classes. degree-preserving: also each class has as many edges as
+    before. shuffled: the same graph with its classes exchanged, counts and evidence too. The control's recipe
+    says what it is, of which graph and by which seed.
 
     Example: kgtool controls relation.npz --kind shuffled --seed 0 --out shuffled.npz
     """

@@ -25,7 +25,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from kgtool.ade20k.findings import OTHER_CLASS, findings_csv
+from kgtool.ade20k.findings import OTHER_CLASS, Finding
 from kgtool.ade20k.images import ALONE, INDEX, JSON, TEXT, ImageFiles, ImageRows, read_image
 from kgtool.ade20k.names import (
     Choice,
@@ -39,7 +39,7 @@ from kgtool.ade20k.published_sets import published_sets
 from kgtool.class_names import read_class_names
 from kgtool.class_overlap import overlap_with, without_background
 from kgtool.coco import Annotations, Dataset, Image, load_dataset, save_dataset
-from kgtool.dataset_folders import Account, write_split
+from kgtool.dataset_folders import Account, findings_csv, write_split
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
 from kgtool.processes import map_in_order
@@ -129,7 +129,7 @@ def boxes_of_ade(
         dataset, left_out = make_dataset(images, names, choice, options.min_area)
         report = _account(images, dataset, left_out) | {"messages": [*choice.messages, *_doubts(images)]}
         save_dataset(dataset, part / "instances.json")
-        findings = findings_csv(chain.from_iterable(rows.findings for rows in images))
+        findings = findings_csv(Finding, chain.from_iterable(rows.findings for rows in images))
         (part / "report.csv").write_text(findings, encoding="utf-8")
         (part / "report.json").write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     return report

@@ -109,9 +109,10 @@ def _joined(parts: Sequence[Dataset], paths: Sequence[Path]) -> Dataset:
         ordered = np.sort(np.concatenate(ids))
         twice = ordered[1:][ordered[1:] == ordered[:-1]]
         if len(twice):
+            why = "an image must not be trained and tested on" if what == "image" else "number them apart"
             raise InputError(
                 f"{' and '.join(map(str, paths))}: found {what} id {twice[0]} in more than one ({len(twice)} "
-                "such ids); expected each in one file; an image must not be trained and tested on"
+                f"such ids); expected each in one file; {why}"
             )
     columns = [part.annotations for part in parts]
     extras = [rows.extra_N for rows in columns if rows.extra_N is not None]

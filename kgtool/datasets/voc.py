@@ -17,9 +17,9 @@ import numpy as np
 
 from kgtool.class_names import ClassName, read_class_names
 from kgtool.coco import Annotations, Category, Dataset, Image
-from kgtool.dataset_folders import Account, write_dataset, write_split
+from kgtool.dataset_folders import Account, findings_csv, write_dataset, write_split
 from kgtool.errors import InputError
-from kgtool.pascal_voc.findings import OTHER_NAME, findings_csv
+from kgtool.pascal_voc.findings import OTHER_NAME, Finding
 from kgtool.pascal_voc.images import (
     ImageFiles,
     ImageRows,
@@ -71,7 +71,7 @@ class _Read:
     report: dict[str, Any]
 
     def findings(self) -> str:
-        return findings_csv(chain.from_iterable(rows.findings for rows in self.images))
+        return findings_csv(Finding, chain.from_iterable(rows.findings for rows in self.images))
 
 
 def convert_voc(

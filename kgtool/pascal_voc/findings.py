@@ -1,9 +1,6 @@
 """What VOC's files say that is not as it should be: one finding a row, for report.csv."""
 
-import csv
-import io
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass
 
 UNREADABLE = "annotation cannot be read"
 NO_SIZE = "no size"
@@ -44,12 +41,3 @@ class Finding:
         """The finding in one line of words."""
         place = self.image if self.object == "" else f"{self.image}, object {self.object} ({self.name})"
         return f"{place}: {self.kind}: found {self.found}; expected {self.expected}"
-
-
-def findings_csv(findings: Iterable[Finding]) -> str:
-    """The findings as CSV with a header."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Finding)])
-    writer.writerows(map(astuple, findings))
-    return text.getvalue()

@@ -42,6 +42,17 @@ def make_data(folder: Path, boxes: Boxes, *, sizes: tuple[tuple[int, int], ...] 
     return folder / "a.json"
 
 
+def test_a_box_of_the_largest_numbers_there_are_is_drawn_up_to_the_edge() -> None:
+    picture = Picture.new("RGB", (60, 45))
+    box = DrawnBox((-1e308, 10, 1.7e308, 1.7e308), "", 0)
+    beyond = DrawnBox((10, 10, 1.7e308, 1.7e308), "", 0)
+    cell = np.asarray(draw_cell(picture, (60, 45), [box, beyond], ""))
+    grey = (cell[: CELL_SIZE[1]] == colour_of(beyond)).all(axis=2)
+    rows, columns = np.nonzero(grey)
+    assert (columns.min(), columns.max()) == (0, CELL_SIZE[0] - 1)
+    assert (rows.min(), rows.max()) == (80, CELL_SIZE[1] - 1)
+
+
 def pixels_of(path: Path) -> np.ndarray:
     with Picture.open(path) as picture:
         return np.asarray(picture.convert("RGB"))
