@@ -130,7 +130,7 @@ def packed(records: Any, how: str, folder: Path) -> Path:
     text = json.dumps(records).encode()
     path = folder / f"records.{how}"
     if how == "gz":
-        path.write_bytes(gzip.compress(text[:1000]) + gzip.compress(text[1000:]))  # two members, as pigz may
+        path.write_bytes(gzip.compress(text[:1000], mtime=0) + gzip.compress(text[1000:]))  # two members, as pigz may
     elif how == "zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
             archive.mkdir("folder") if hasattr(archive, "mkdir") else None
@@ -290,7 +290,7 @@ def test_a_compressed_file_cut_off_after_the_first_block_is_one_clear_error(
     monkeypatch.setattr(json_stream, "SMALL_FILE", 0)
     text = json.dumps(dirty.attributes(5, images=3000)).encode()
     path = tmp_path / "records.json.gz"
-    path.write_bytes(gzip.compress(text)[:-2000])
+    path.write_bytes(gzip.compress(text, mtime=0)[:-2000])
     assert len(text) > 400_000
     with pytest.raises(InputError, match=r"records\.json\.gz: found a damaged or cut off file"):
         rows(path, num_workers=num_workers, block_size=100_000)
@@ -400,7 +400,7 @@ def folder_of(records: list[Any], sizes: list[int], lines: bool, folder: Path) -
         data = text.encode()
         name = f"part_{number:04d}.json"
         if number % 4 == 2:
-            name, data = f"{name}.gz", gzip.compress(data)
+            name, data = f"{name}.gz", gzip.compress(data, mtime=0)
         (folder / name).write_bytes(b"\xef\xbb\xbf" * (number % 5 == 1 and not name.endswith(".gz")) + data)
     (folder / "README.txt").write_text("not JSON")
     (folder / "folder.json").mkdir()
