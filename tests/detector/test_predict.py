@@ -182,7 +182,10 @@ def test_a_stopped_prediction_leaves_whole_pictures_and_no_half_file(
     folder.mkdir()
     for index in range(2000):
         os.link(data / "images" / "train_0.png", folder / f"{index:04d}.png")
-    command = [sys.executable, "-m", "detector", "predict", run.run.folder, folder, "--out", out]
+    # A process that a shell started in the background ignores Ctrl-C, and so would its children.
+    program = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    program += "from detector.cli import main; main()"
+    command = [sys.executable, "-c", program, "predict", run.run.folder, folder, "--out", out]
     process = subprocess.Popen([str(word) for word in command], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
     while not (out / "0002.png").exists() and time.monotonic() < deadline and process.poll() is None:
