@@ -113,7 +113,8 @@ def greedy_nms(
         boxes_N4, scores_N (descending), labels_N (int64, 1..C).
     """
     boxes, scores, labels = above_threshold(boxes_R4, scores_RK, score_threshold)
-    keep = batched_nms(boxes, scores, labels, iou)[:limit]
+    # In float64: classes are kept apart by an offset, which leaves float32 half a pixel at the 3,000th class.
+    keep = batched_nms(boxes.double(), scores.double(), labels, iou)[:limit]
     return boxes[keep], scores[keep], labels[keep]
 
 

@@ -19,6 +19,9 @@ from torch.nn import functional as F
 
 ClassLossName = Literal["softmax", "seesaw", "eql_v2"]
 
+#: Losses whose scores are the softmax of the logits.
+SOFTMAX_LOSSES: tuple[ClassLossName, ...] = ("softmax", "seesaw")
+
 
 class ClassLoss(Protocol):
     """What a stage learns classes with; an `nn.Module`."""

@@ -8,7 +8,7 @@ sets all stored values again: a run comes back as it was even when the recipe's 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from detector.class_losses import ClassLossName
+from detector.class_losses import SOFTMAX_LOSSES, ClassLossName
 from detector.errors import ConfigError
 from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig, UpdateConfig
 from detector.nms import GreedyNMSConfig
@@ -159,6 +159,9 @@ class StageConfig:
         _check_shares(self, "model.stages", "foreground_iou")
         _check(min(self.box_std) > 0, "model.stages.box_std", self.box_std, "four numbers above 0")
         _check_at_least(self, "model.stages", 0, "loss_weight hard_regions")
+        fits = self.score_update is None or self.class_loss in SOFTMAX_LOSSES
+        expected = f"{' or '.join(SOFTMAX_LOSSES)}: a score update reads probabilities of a softmax"
+        _check(fits, "model.stages.class_loss", self.class_loss, expected)
 
 
 @dataclass(frozen=True)
@@ -209,6 +212,9 @@ class ModelConfig:
         _check_at_least(self, "model", 0, "roi_sampling_ratio")
         _check(min(self.min_sizes, default=1) >= 1, "model.min_sizes", self.min_sizes, "px sizes from 1 on")
         _check_shares(self, "model", "positive_fraction score_threshold")
+        losses = [stage.class_loss for stage in self.stages]
+        fits = self.class_scores == "last" or all(loss in SOFTMAX_LOSSES for loss in losses)
+        _check(fits, "model.class_scores", self.class_scores, "last, where a stage's class_loss is eql_v2")
 
 
 def reads_graph(config: ModelConfig) -> bool:

@@ -117,8 +117,9 @@ def detect(
     """Run a model over every image of a split, on its own device; it is left in the mode it was in.
 
     Several processes take the images in turns, each image once, and all get all detections, in the same
-    order whatever their number.
+    order whatever their number. What counts is the first one's model: each has batch statistics of its own.
     """
+    processes.copy_from_first(model.buffers())
     device = next(model.parameters()).device
     mine = np.arange(annotations.num_images)[processes.rank :: processes.count]
     dataset = ImageDataset(replace(annotations, segmentation_N=None), mine)

@@ -5,7 +5,7 @@ own names, and MASTER_ADDR and MASTER_PORT must be exported. Without them there 
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -42,6 +42,12 @@ class Processes:
             dist.all_reduce(values)
             values /= self.count
         return values
+
+    def copy_from_first(self, tensors: Iterable[Tensor]) -> None:
+        """Give every process the first one's values, in place."""
+        if self.count > 1:
+            for tensor in tensors:
+                dist.broadcast(tensor, 0)
 
     def gather(self, part: Any) -> list[Any]:
         """Every process's part, in the order of their ranks; the same list in all of them."""

@@ -28,8 +28,11 @@ def start_run_folder(
 ) -> None:
     """Make the folder, or clear the run that is in it, and write what is known before training.
 
-    A run that goes on keeps everything but what its log has of later steps.
+    A run that goes on keeps everything but what its log has of later steps, and files that a kill left half
+    written.
     """
+    for part in out.glob(".*.part"):
+        part.unlink()
     if state.step:
         cut_log(out / LOG_FILE, state.step, state.epochs_done)
     else:

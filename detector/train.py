@@ -19,6 +19,7 @@ from detector.checkpoint import (
     CONFIG_FILE,
     LOG_FILE,
     METRICS_FILE,
+    WEIGHTS_FILE,
     RunClasses,
     load_config,
     load_fitting_weights,
@@ -61,8 +62,9 @@ def train(
     """Train a detector and evaluate it; `out` becomes a run folder.
 
     Whatever can be wrong with the inputs is found before the first step and before `out` is touched, but for
-    what only decoding an image tells. Weights and state are saved after every epoch, and when bad input, a
-    signal or the clock stops the run: from there it goes on with the same bits as if it had not stopped.
+    what only decoding an image tells. Weights and state are saved after every epoch, and when a signal, the
+    clock or (of one process) bad input stops the run: from there it goes on with the same bits as if it had
+    not stopped.
     Several processes that torchrun or SLURM started share the work; the first one writes.
 
     Args:
@@ -82,7 +84,7 @@ def train(
 
     Returns:
         what metrics.json holds: the split, its number of images, the twelve COCO numbers, the time; of a run
-        that the clock stopped, `stopped_after_step`.
+        that the clock stopped, `stopped_after_step`; nothing in other processes than the first.
 
     Raises:
         ConfigError: a graph is missing or useless, or parts of the configuration do not fit.
@@ -92,26 +94,27 @@ def train(
         TrainingError: a loss is not finite, or the GPU's memory is full.
     """
     check_graph_wanted(config, graphs)
-    if resume and (out / METRICS_FILE).is_file() and not (out / STATE_FILE).is_file():
-        check_same_config(config, out)
-        return load_json(out / METRICS_FILE)
     with join_processes(device) as processes:
-        going_on = resume and (out / STATE_FILE).is_file()
-        if going_on:
+        if resume and (out / METRICS_FILE).is_file() and not (out / STATE_FILE).is_file():
             check_same_config(config, out)
-        elif processes.first:
-            check_run_folder_free(out, overwrite=overwrite)
+            return load_json(out / METRICS_FILE) if processes.first else {}
+        going_on = resume and (out / STATE_FILE).is_file()
+        begun = resume and is_only_begun(out)
+        if going_on or begun:
+            check_same_config(config, out)
+        if not going_on and processes.first:
+            check_run_folder_free(out, overwrite=overwrite or begun)
         target_device = pick_device(device, processes.local_rank)
         inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
         seed_everything(config.train.seed)
         model, messages = build_from(config, inputs, None if going_on else init)
         state = _state_of(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
         identity = _identity(inputs, init)
+        if processes.rank:  # so that processes do not draw the same regions
+            seed_everything(config.train.seed + processes.rank)
         if going_on:
             load_state(state, out, identity, processes)
             messages.append(f"goes on after step {state.step} of the run in {out}")
-        elif processes.rank:  # so that processes do not draw the same regions
-            seed_everything(config.train.seed + processes.rank)
         classes, environment = _classes_of(inputs), describe_environment(target_device, processes.count)
         if processes.first:
             start_run_folder(out, config, classes, environment, state)
@@ -134,11 +137,12 @@ def train(
             if not _fit(state, loop):
                 log.message(f"stopped after step {state.step}; --resume auto goes on from there")
                 stop.leave()
-                return {"stopped_after_step": state.step}
-        if processes.first:
-            names = [graph.name for graph in graphs]
-            trained_on = TrainedOn(inputs.annotations, names, init.resolve().name if init else "")
-            finish_run_folder(out, config, classes, environment, trained_on, state.result)
+                return {"stopped_after_step": state.step} if processes.first else {}
+        if not processes.first:
+            return {}
+        names = [graph.name for graph in graphs]
+        trained_on = TrainedOn(inputs.annotations, names, init.resolve().name if init else "")
+        finish_run_folder(out, config, classes, environment, trained_on, state.result)
         return state.result
 
 
@@ -308,6 +312,12 @@ def _classes_of(inputs: Inputs) -> RunClasses:
         graph_hashes=tuple(part.graph_hash for part in inputs.knowledge),
         train_images=tuple(annotations.images_per_class().tolist()),
     )
+
+
+def is_only_begun(out: Path) -> bool:
+    """Say whether a run was killed before it had kept anything to go on from."""
+    kept = (STATE_FILE, WEIGHTS_FILE, METRICS_FILE)
+    return (out / CONFIG_FILE).is_file() and not any((out / name).exists() for name in kept)
 
 
 def _opening_messages(config: Config, inputs: Inputs, model: RCNN, processes: Processes) -> list[str]:

@@ -92,7 +92,7 @@ def fit(state: TrainingState, loop: Loop) -> bool:
     """Run the steps that are left; return whether the run is finished, or was asked to stop.
 
     Raises:
-        InputError: an image cannot be read; the state before that step is saved.
+        InputError: an image cannot be read; of one process, the state before that step is saved.
         TrainingError: a number is not finite, or the memory of the GPU is full.
     """
     settings, images = loop.settings, loop.annotations.usable_images()
@@ -117,7 +117,7 @@ def fit(state: TrainingState, loop: Loop) -> bool:
                 if settings.save_every and state.step % settings.save_every == 0 and not last:
                     _keep(state, loop)
         except InputError:
-            if state.step:
+            if state.step and loop.processes.count == 1:  # others are in their step and would not join in
                 _keep(state, loop)
             raise
         warn_of_collapse(observed, loop.log)
@@ -256,9 +256,11 @@ def _keep(state: TrainingState, loop: Loop) -> None:
 def _end_epoch(state: TrainingState, loop: Loop) -> None:
     """Evaluate where it is due, keep the best weights, and then the state.
 
-    In this order: a run that is killed in between does the evaluation again.
+    In this order: a run that is killed in between does the evaluation again. metrics.json comes after the
+    state: alone it would say that the run is finished.
     """
     settings, epoch = loop.settings, state.epochs_done + 1
+    found = None
     if epoch == settings.epochs or (settings.eval_every and epoch % settings.eval_every == 0):
         found = evaluate(
             state.shown,
@@ -273,11 +275,12 @@ def _end_epoch(state: TrainingState, loop: Loop) -> None:
             _keep_result(state, found, loop)
     state.epochs_done = epoch
     _keep(state, loop)
+    if found:
+        save_json(state.result, loop.out / METRICS_FILE)
 
 
 def _keep_result(state: TrainingState, evaluation: Evaluation, loop: Loop) -> None:
     loop.log.write(state.result)
-    save_json(state.result, loop.out / METRICS_FILE)
     save_metrics_table(loop.out / LOG_FILE, loop.out / METRICS_TABLE)
     save_class_table(evaluation, loop.out / CLASS_TABLE)
     if loop.settings.eval_every and state.result["metrics"]["AP"] > state.best:

@@ -114,7 +114,16 @@ class LearnedRemovalConfig:
                 )
 
     def build(self, inputs: RemovalInputs) -> "LearnedRemoval":
-        """Make it for the features of the last stage."""
+        """Make it for the features of the last stage.
+
+        Raises:
+            ConfigError: there is no stage.
+        """
+        if not inputs.in_features:
+            raise ConfigError(
+                "model.duplicate_removal: found a learned one without region features; expected one or more "
+                "stages, or greedy or soft suppression"
+            )
         return LearnedRemoval(self, inputs)
 
 

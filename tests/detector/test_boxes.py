@@ -1,6 +1,7 @@
 """Geometry against slow definitions in NumPy."""
 
 import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -152,3 +153,15 @@ def test_no_regions_give_no_detections() -> None:
     )
     assert boxes.shape == (0, 4)
     assert scores.shape == labels.shape == (0,)
+
+
+def test_a_class_late_in_the_list_is_treated_as_the_first() -> None:
+    """Boxes of 8 px that lie 2.6 and 2.7 px apart: IoU 0.51 and 0.495."""
+    left = torch.tensor([1300.12, 1302.72, 1300.13, 1302.83])
+    top = torch.tensor([100.0, 100.0, 700.0, 700.0])
+    boxes = torch.stack([left, top, left + 8, top + 8], dim=1)
+    for label in (1, 3000):
+        scores = torch.zeros(4, 3001)
+        scores[:, label] = torch.tensor([0.9, 0.8, 0.7, 0.6])
+        _, kept, _ = greedy_nms(boxes, scores, score_threshold=0.05, iou=0.5, limit=9)
+        assert kept.tolist() == pytest.approx([0.9, 0.7, 0.6]), label

@@ -9,6 +9,7 @@ import torch
 from tiny_data import write_data
 
 from detector.class_losses import EqualizationLossV2, SeesawLoss, SoftmaxLoss, build_class_loss
+from detector.errors import ConfigError
 from detector.overrides import override
 from detector.recipes import load_recipe
 from detector.train import train
@@ -118,3 +119,13 @@ def test_a_detector_trains_with_it(tmp_path: Path, name: str) -> None:
     config = override(load_recipe("faster_rcnn_sample"), settings)
     result = train(config, data, tmp_path / "run", eval_split="train", quiet=True)
     assert result["metrics"]["AP50"] > 0.5
+
+
+@pytest.mark.parametrize(
+    ("recipe", "key"), [("cascade_sample", "class_scores"), ("class_lift_sample", "class_loss")]
+)
+def test_sigmoids_are_refused_where_the_logits_are_taken_for_a_softmax(recipe: str, key: str) -> None:
+    config = load_recipe(recipe)
+    assert override(config, {"model.stages.0.class_loss": "seesaw"}) != config
+    with pytest.raises(ConfigError, match=key):
+        override(config, {"model.stages.0.class_loss": "eql_v2"})

@@ -7,7 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 from tiny_data import write_data
 
 from detector.errors import ConfigError
@@ -39,12 +41,50 @@ def write_pairs(folder: Path) -> Path:
     return folder
 
 
-def train(data: Path, run: Path, processes: int, *more: str) -> None:
+#: Different images on each of two processes; what the second has seen is in its batch statistics alone.
+PROGRAM = """
+import sys
+from pathlib import Path
+import numpy as np, torch
+from detector.annotations import load_annotations
+from detector.evaluate import detect
+from detector.processes import join_processes
+from detector.rcnn import build_model
+from detector.recipes import load_recipe
+
+data, out = sys.argv[1:]
+torch.manual_seed(0)
+model = build_model(load_recipe("faster_rcnn_sample").model, 3, None)
+annotations = load_annotations(Path(data), "test")
+with join_processes("cpu") as processes:
+    alone = detect(model, annotations, batch_size=1)
+    if processes.rank:
+        for buffer in model.buffers():
+            buffer += 1
+    together = detect(model, annotations, batch_size=1, processes=processes)
+same = all(np.array_equal(a, b) for a, b in zip(vars(alone).values(), vars(together).values(), strict=True))
+Path(out, str(processes.rank)).write_text(f"{len(together) > 0} {same}")
+"""
+
+
+def train(
+    data: Path, run: Path, processes: int, *more: str, check: bool = True
+) -> subprocess.CompletedProcess[str]:
     values = [f"--set={key}={value}" for key, value in EXACT.items()]
     command = ["-m", "detector", "train", "--recipe", "faster_rcnn_sample", "--data", str(data)]
+    return start(processes, *command, *values, "--out", str(run), *more, check=check)
+
+
+def start(processes: int, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
-    arguments = [sys.executable, *(torchrun if processes > 1 else []), *command, *values, "--out", str(run)]
-    subprocess.run([*arguments, *more], check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    return subprocess.run(
+        [sys.executable, *(torchrun if processes > 1 else []), *command],
+        check=check,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=300,
+        capture_output=True,
+        text=True,
+    )
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -66,6 +106,34 @@ def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(tmp_path: P
     metrics = [json.loads((run / "metrics.json").read_text()) for run in runs]
     assert [found["num_images"] for found in metrics] == [5, 5, 5], "no image twice, none left out"
     assert metrics[2]["metrics"] == pytest.approx(metrics[0]["metrics"], abs=0.02)
+
+
+def test_an_image_that_one_process_cannot_read_stops_all_of_them(tmp_path: Path) -> None:
+    data, run = write_data(tmp_path / "data", train=8, test=2), tmp_path / "run"
+    order = np.random.default_rng((0, 0)).permutation(8)  # the first epoch's
+    broken = data / "images" / f"train_{order[-1]}.png"  # the second process has it, in the second step
+    broken.write_bytes(broken.read_bytes()[:100])
+    ended = train(data, run, 2, check=False)
+    assert ended.returncode != 0
+    assert f"{broken.name}: cannot be decoded" in ended.stderr
+    assert len(log_of(run)) == 1, "and not before"
+
+
+def test_more_processes_than_before_go_on_each_with_its_own_chance_and_one_prints(tmp_path: Path) -> None:
+    data, run = write_pairs(tmp_path / "data"), tmp_path / "run"
+    train(data, run, 1, "--max-time=1e-9")
+    stopped = train(data, run, 2, "--resume=auto", "--max-time=1e-9", "--json")
+    assert json.loads(stopped.stdout)["stopped_after_step"] == 2
+    first, second = torch.load(run / "state.pt", weights_only=True)["random"]
+    assert not torch.equal(first["torch"], second["torch"])
+
+
+def test_detections_are_those_of_the_first_processs_model(tmp_path: Path) -> None:
+    data = write_data(tmp_path / "data", train=1, test=3)
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    start(2, str(program), str(data), str(tmp_path))
+    assert [(tmp_path / rank).read_text() for rank in "01"] == ["True True"] * 2
 
 
 def test_the_environment_says_who_this_process_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,8 @@ from detector.errors import ConfigError
 from detector.interfaces import HeadConfig, Regions, SharedHeadConfig, TwoLinearConfig
 from detector.rcnn import RCNN, build_model
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
+from detector.reasoning.relation_networks import LearnedRemovalConfig
+from detector.recipes import load_recipe
 
 STACKED = {name: heads for name, heads in ARMS.items() if heads}
 every_arm = pytest.mark.parametrize("heads", ARMS.values(), ids=ARMS.keys())
@@ -332,6 +334,9 @@ def test_parts_that_do_not_fit_together_are_one_clear_line() -> None:
         )
     with pytest.raises(ConfigError, match="give --graph"):
         build_model(tiny_config(ReasoningConfig()), NUM_CLASSES, None)
+    retinanet = load_recipe("retinanet_sample").model
+    with pytest.raises(ConfigError, match="a learned one without region features"):
+        build_model(replace(retinanet, duplicate_removal=LearnedRemovalConfig()), NUM_CLASSES, None)
 
 
 def test_a_detector_without_graph_needs_none() -> None:

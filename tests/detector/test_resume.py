@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,8 +15,9 @@ import pytest
 import torch
 from tiny_data import change_json, write_data
 
+from detector import training_loop
 from detector.config import Config
-from detector.errors import ConfigError, InputError
+from detector.errors import ConfigError, InputError, OutputExistsError
 from detector.overrides import override
 from detector.recipes import load_recipe
 from detector.train import train
@@ -124,6 +126,38 @@ def test_the_clock_stops_a_run_too(data: Path, tmp_path: Path) -> None:
     result = train(config(), data, stopped, resume=True, quiet=True)
     assert left(stopped) == left(whole)
     assert train(config(), data, stopped, resume=True, quiet=True) == result, "finished: nothing to do"
+
+
+def test_a_run_killed_before_it_kept_anything_starts_again(data: Path, tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config(), data, whole, quiet=True)
+    shutil.copytree(whole, stopped)
+    for name in ("metrics.json", "model.safetensors"):
+        (stopped / name).unlink()
+    (stopped / ".state.pt.x.part").touch()
+    with pytest.raises(OutputExistsError):
+        train(config(), data, stopped, quiet=True)
+    with pytest.raises(ConfigError, match=r"was started with train.lr=.*; found 0.5"):
+        train(config(lr=0.5), data, stopped, resume=True, quiet=True)
+    train(config(), data, stopped, resume=True, quiet=True)
+    assert left(stopped) == left(whole)
+
+
+def test_a_run_killed_after_its_first_evaluation_is_not_taken_for_finished(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    train(config(), data, whole, quiet=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_loop, "save_state", kill)
+        with pytest.raises(KeyboardInterrupt):
+            train(config(), data, stopped, quiet=True)
+    assert (stopped / "best.safetensors").is_file(), "it has evaluated"
+    train(config(), data, stopped, resume=True, quiet=True)
+    assert left(stopped) == left(whole)
 
 
 def test_a_run_goes_on_only_with_the_same_settings_and_data(data: Path, tmp_path: Path) -> None:
