@@ -52,6 +52,12 @@ class ObjectRelation(nn.Module):
             embedding: what `embed` returns for the boxes.
             box: (V, N), for V sets: which of the boxes each is.
         """
+        return self.relate(features, seen, embedding, box)[0]
+
+    def relate(
+        self, features: Tensor, seen: Index, embedding: Tensor | None, box: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does and w, (..., heads, N, M), of equation 3."""
         geometry = None
         if self.geometry is not None:
             assert embedding is not None
@@ -63,8 +69,9 @@ class ObjectRelation(nn.Module):
         query, key = self._by_head(self.query(features)), self._by_head(self.key(looked_at))
         value = self._by_head(self.value(looked_at))
         with torch.autocast(features.device.type, enabled=False):
-            related: Tensor = weigh(query, key, geometry) @ value
-        return features + related.transpose(-3, -2).flatten(-2)
+            weight = weigh(query, key, geometry)
+            related: Tensor = weight @ value
+        return features + related.transpose(-3, -2).flatten(-2), weight
 
     def log_geometry(self, embedding: Tensor) -> Tensor:
         """Equation 5: log w_G of E_G, (heads, N, M) of (64, N, M), float32."""

@@ -147,16 +147,32 @@ class RCNN(nn.Module):
         """
         batch, _ = (transform or self.transform)(list(images))
         regions, _ = self.proposals(batch, self.backbone(batch.tensors), None)
+        _, outputs, regions = self.walk(regions)
+        return batch, regions, outputs[-1] if outputs else None
+
+    def walk(self, regions: Regions) -> tuple[list[Regions], list[StageOutput], Regions]:
+        """Send proposals through the stages, in evaluation.
+
+        Returns:
+            the regions that each stage got, what it said, and the regions as the last one leaves them, with
+            the class logits that count; always the same rows.
+        """
         seen: list[Regions] = []
         outputs: list[StageOutput] = []
         for stage in self.stages:
             seen.append(regions)
             outputs.append(stage(regions))
             regions = stage.refine(regions, outputs[-1])
-        if not self.stages:
-            return batch, regions, None
-        logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
-        return batch, replace(regions, logits_RK=logits_RK), outputs[-1]
+        if outputs:
+            logits_RK = combine_logits(self.config.class_scores, self.stages, seen, outputs)
+            regions = replace(regions, logits_RK=logits_RK)
+        return seen, outputs, regions
+
+    def score(self, regions: Regions) -> Tensor:
+        """Return scores_RK of the last stage; sigmoids where the dense head has the last word."""
+        assert regions.logits_RK is not None
+        logits_RK = regions.logits_RK.float()
+        return self.stages[-1].class_loss.scores(logits_RK) if len(self.stages) else logits_RK.sigmoid()
 
     def decide(
         self, images: Sequence[Tensor], batch: ImageList, regions: Regions, last: StageOutput | None
@@ -174,14 +190,9 @@ class RCNN(nn.Module):
     def _remove_duplicates(
         self, regions: Regions, last: StageOutput | None, targets: Sequence[Target] | None
     ) -> tuple[list[dict[str, Tensor]], dict[str, Tensor]]:
-        assert regions.logits_RK is not None
-        scores_RK = self._scores(regions.logits_RK.float())
+        scores_RK = self.score(regions)
         features_RD = last.features_RD if last else regions.boxes_R4[:, :0]
         return self.duplicate_removal(scores_RK, regions.boxes_R4, features_RD, regions, targets)
-
-    def _scores(self, logits_RK: Tensor) -> Tensor:
-        """Scores as the last stage's loss has them; sigmoids where the dense head has the last word."""
-        return self.stages[-1].class_loss.scores(logits_RK) if len(self.stages) else logits_RK.sigmoid()
 
     def _sample(self, regions: Regions) -> Regions:
         assert regions.labels_R is not None

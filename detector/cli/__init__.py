@@ -26,6 +26,11 @@ COMMANDS = {
         "Two trained detectors on the same images, with intervals.",
     ),
     "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures for image files."),
+    "explain": (
+        "detector.cli.explain",
+        "explain_command",
+        "The classes, edges and objects behind each score.",
+    ),
     "rescore": (
         "detector.cli.rescore",
         "rescore_command",

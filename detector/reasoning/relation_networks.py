@@ -48,7 +48,7 @@ Numbers: COCO minival, ResNet-50 Faster R-CNN 29.6 AP; {1, 1} modules 31.9, {4, 
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import ClassVar, get_args
+from typing import ClassVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -142,31 +142,47 @@ class RelationHead(nn.Module):
         self.fc6 = nn.Linear(in_features, config.width)
         self.fc7 = nn.Linear(config.width, config.width)
         sizes = (config.width, config.heads, config.key_width, config.geometry)
-        self.relations6 = nn.ModuleList(ObjectRelation(*sizes) for _ in range(config.r1))
-        self.relations7 = nn.ModuleList(ObjectRelation(*sizes) for _ in range(config.r2))
+        self.relations6, self.relations7 = (
+            cast("Sequence[ObjectRelation]", nn.ModuleList(ObjectRelation(*sizes) for _ in range(number)))
+            for number in (config.r1, config.r2)
+        )
 
     def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
         """Return features_RD; no losses."""
         rows = [torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)]
-        features = [self._of_one_image(pooled_RCPP[mine], regions[mine]) for mine in rows]
+        features = [self._of_one_image(pooled_RCPP[mine], regions[mine])[0] for mine in rows]
         features_RD: Tensor = torch.cat(features)[torch.cat(rows).argsort()]
         return features_RD, {}
+
+    def region_weights(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
+        """Return w of the last module, the mean of its heads, (R, R), as in the paper's figure 4."""
+        weight_RR = torch.eye(len(regions), device=regions.boxes_R4.device)
+        for image in range(regions.num_images):
+            rows = torch.nonzero(regions.image_R == image).flatten()
+            seen = rows if regions.proposed_R is None else rows[regions.proposed_R[rows]]
+            _, weight = self._of_one_image(pooled_RCPP[rows], regions[rows])
+            if weight is not None:
+                weight_RR[rows] = 0.0
+                weight_RR[rows[:, None], seen] = weight.mean(dim=0)
+        return weight_RR
 
     def diagnostics(self) -> dict[str, float]:
         """Nothing."""
         return {}
 
-    def _of_one_image(self, pooled_NCPP: Tensor, regions: Regions) -> Tensor:
+    def _of_one_image(self, pooled_NCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor | None]:
+        """Features, and w of the last module; None without modules."""
+        weight: Tensor | None = None
         seen: Index = slice(None) if regions.proposed_R is None else regions.proposed_R
         config, boxes = self.config, regions.boxes_R4
         place = embed(boxes, boxes[seen], config.width, config.geometry, config.form)
         features: Tensor = self.fc6(pooled_NCPP.flatten(1))
         for relation in self.relations6:
-            features = relation(features, seen, place)
+            features, weight = relation.relate(features, seen, place)
         features = self.fc7(features.relu())
         for relation in self.relations7:
-            features = relation(features, seen, place)
-        return features.relu()
+            features, weight = relation.relate(features, seen, place)
+        return features.relu(), weight
 
 
 class LearnedRemoval(nn.Module):

@@ -249,6 +249,17 @@ class SGRNHead(nn.Module):
                 states_RV = states_RV.relu()
         return states_RV
 
+    def region_weights(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
+        """Return the learned edges e, (R, R): who listens to whom, before the kernels weigh places."""
+        features_RD, _ = self.region(pooled_RCPP, regions)
+        weight_RR = torch.zeros(len(regions), len(regions), device=regions.boxes_R4.device)
+        for image in range(regions.num_images):
+            rows = torch.nonzero(regions.image_R == image).flatten()
+            if len(rows) > 0:
+                index_Rt, edge_Rt = self.relations(features_RD[rows].detach().float())
+                weight_RR[rows[:, None], rows[index_Rt]] = edge_Rt
+        return weight_RR
+
     def embed_nodes(self, regions: Regions) -> Tensor:
         """Return v, (R, D + 1): what the stage before takes each region for, as a row of its class layer."""
         assert regions.logits_RK is not None

@@ -1,0 +1,205 @@
+"""What is behind a score: attention, edges and objects, each against the thing itself done by hand."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from run_folders import write_run
+from tiny_data import write_data
+from tiny_models import NUM_CLASSES, head_inputs, random_graph, random_image, random_regions, tiny_model
+
+from detector.cli import main
+from detector.config import StageConfig
+from detector.explanation import Explanation, explain, to_document
+from detector.head_views import ClassHead, RegionHead, without_edge
+from detector.interfaces import HeadConfig
+from detector.overrides import override
+from detector.rcnn import RCNN
+from detector.reasoning.reasoning_rcnn import ReasoningConfig
+from detector.reasoning.relation_networks import RelationConfig
+from detector.reasoning.sgrn import SGRNConfig
+from detector.recipes import load_recipe
+
+REASONING = [
+    ReasoningConfig(form=form, pool=pool, width=8, squeeze=6)
+    for form in ("printed", "released", "working")
+    for pool in ("classifier", "region")
+]
+SGRN = SGRNConfig(form="working", nodes="soft", neighbours=4, kernels=2, latent=8, hidden=8, width=8)
+RELATION = RelationConfig(width=16, heads=4, key_width=4)
+LOW = {"score_threshold": 0.0, "detections_per_image": 6}
+
+
+def loud(model: RCNN, scale: float = 3.0) -> RCNN:
+    """The same with larger weights in head and class layers, so that every score moves visibly."""
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if name.startswith("stages.") and weight.ndim > 1:
+                weight.mul_(scale)
+    return model.eval()
+
+
+def relation_model() -> RCNN:
+    return loud(tiny_model(stages=(StageConfig(RELATION),), **LOW))
+
+
+def explained(model: RCNN) -> Explanation:
+    return explain(model, random_image(0), threshold=0.0, most_detections=4, most=5)
+
+
+def scores_of(model: RCNN) -> torch.Tensor:
+    with torch.no_grad():
+        return model.score(model.look([random_image(0)])[1])
+
+
+@pytest.mark.parametrize("config", REASONING, ids=lambda config: f"{config.form}-{config.pool}")
+def test_attention_is_a_share_for_each_class_and_background_has_the_rest(config: ReasoningConfig) -> None:
+    head = config.build(head_inputs(width=10))
+    regions = random_regions([0, 1, 1, 0], 2, width=10)
+    assert isinstance(head, ClassHead)
+    pooled = torch.rand(4, 6, 3, 3)
+    alpha_BC = head.class_attention(pooled, regions).detach()
+    assert alpha_BC.shape == (2, NUM_CLASSES)
+    assert (alpha_BC > 0).all()
+    if config.form == "working":
+        torch.testing.assert_close(alpha_BC.sum(dim=1), torch.ones(2))
+    else:  # the rest is background's
+        assert (alpha_BC.sum(dim=1) < 1).all()
+
+
+@pytest.mark.parametrize("form", ["printed", "working"])
+def test_a_graph_without_an_edge_gives_what_a_head_built_without_it_gives(form: str) -> None:
+    config = ReasoningConfig(form=form, width=8, squeeze=6)
+    inputs = head_inputs(width=10)
+    head = config.build(inputs).eval()
+    first, second = next(pair for pair in torch.nonzero(random_graph()).tolist() if pair[0] != pair[1])
+    thinner = random_graph()
+    thinner[first, second] = thinner[second, first] = 0
+    other = config.build(replace(inputs, graphs=thinner)).eval()
+    other.load_state_dict({**head.state_dict(), "graphs": other.graphs})
+    regions, pooled = random_regions([0, 0, 0], 1, width=10), torch.rand(3, 6, 3, 3)
+    with torch.no_grad():
+        before = head(pooled, regions)[0]
+        with without_edge(head, 0, first, second):
+            torch.testing.assert_close(head(pooled, regions)[0], other(pooled, regions)[0])
+            assert not torch.equal(head(pooled, regions)[0], before)
+        assert torch.equal(head(pooled, regions)[0], before)
+
+
+@pytest.mark.parametrize("form", ["printed", "released", "working"])
+def test_the_score_without_an_edge_is_that_of_the_detector_without_it(form: str) -> None:
+    model = loud(tiny_model(ReasoningConfig(form=form, width=8, squeeze=6), **LOW))
+    before, weights = scores_of(model), {name: part.clone() for name, part in model.state_dict().items()}
+    found = explained(model).detections
+    effects = [(detection, edge) for detection in found for edge in detection.edges]
+    assert effects
+    head = model.stages[-1].head
+    for detection, edge in effects:
+        label = detection.class_index + 1
+        row = int((before[:, label] - detection.score).abs().argmin())
+        assert before[row, label].item() == pytest.approx(detection.score, abs=1e-6)
+        first, second = edge.classes
+        shift = head.graphs.shape[-1] - NUM_CLASSES  # background is the first row of two forms
+        kept = head.graphs.clone()
+        head.graphs[0, first + shift, second + shift] = head.graphs[0, second + shift, first + shift] = 0
+        head.forget()
+        assert scores_of(model)[row, label].item() == pytest.approx(edge.score, abs=1e-6)
+        head.graphs.copy_(kept)
+        head.forget()
+    for detection in found:
+        changes = [abs(edge.score - detection.score) for edge in detection.edges]
+        assert changes == sorted(changes, reverse=True)
+    assert all(torch.equal(part, weights[name]) for name, part in model.state_dict().items())
+    assert not head.graphs.requires_grad
+    assert torch.equal(scores_of(model), before)
+
+
+def test_of_a_large_graph_the_edges_with_the_largest_messages_are_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beside every edge taken out in turn: the one that moves a score most is among them."""
+    model = loud(tiny_model(ReasoningConfig(form="working", width=8, squeeze=6), **LOW))
+    every = explained(model).detections
+    monkeypatch.setattr("detector.explanation.EVERY_EDGE", 0)
+    monkeypatch.setattr("detector.explanation.TRIED", 1)
+    few = explained(model).detections
+    assert len(every) == len(few) == 4
+    for one, other in zip(every, few, strict=True):
+        assert one.edges[0] in other.edges
+
+
+@pytest.mark.parametrize(
+    "make",
+    [lambda: loud(tiny_model(SGRN, **LOW)), relation_model],
+    ids=["sgrn", "relation"],
+)
+def test_regions_that_look_at_each_other_have_weights_and_objects_that_matter(
+    make: Callable[[], RCNN],
+) -> None:
+    explanation = explained(make())
+    assert explanation.attention_C is None
+    for found in explanation.detections:
+        assert found.edges == ()
+        assert len(found.looks_M) == len(found.looks_M4) == 5
+        assert (found.looks_M.diff() <= 0).all()
+        assert 0 < float(found.looks_M.sum()) <= 1 + 1e-5
+    effects = [effect for found in explanation.detections for effect in found.objects]
+    assert effects
+    assert all(effect.weight is not None and -1e-6 <= effect.weight <= 1 + 1e-5 for effect in effects)
+
+
+def test_where_regions_do_not_see_each_other_no_object_moves_another() -> None:
+    explanation = explained(loud(tiny_model(ReasoningConfig(form="working", width=8, squeeze=6), **LOW)))
+    assert explanation.attention_C is not None
+    assert all(found.objects == () and len(found.looks_M) == 0 for found in explanation.detections)
+
+
+@pytest.mark.parametrize("config", [SGRN, RELATION], ids=["sgrn", "relation"])
+def test_weights_of_regions_sum_to_one_and_stay_in_their_image(config: HeadConfig) -> None:
+    head = config.build(head_inputs(width=10))
+    assert isinstance(head, RegionHead)
+    regions = random_regions([0, 1, 1, 0, 1], 2, width=10)
+    weight_RR = head.region_weights(torch.rand(5, 6, 3, 3), regions)
+    torch.testing.assert_close(weight_RR.sum(dim=1), torch.ones(5))
+    assert (weight_RR[regions.image_R[:, None] != regions.image_R] == 0).all()
+
+
+def test_a_plain_detector_and_an_image_without_detections_have_nothing_to_tell() -> None:
+    plain = explained(tiny_model(**LOW).eval())
+    assert all(not (found.edges or found.objects) for found in plain.detections)
+    model = tiny_model(ReasoningConfig(width=8, squeeze=6)).eval()
+    none = explain(model, random_image(0), threshold=1.0)
+    assert none.detections == ()
+    names = [f"class {number}" for number in range(NUM_CLASSES)]
+    assert len(to_document(none, names, top=3)["attention"]) == 3
+
+
+def test_the_command_writes_json_and_pictures(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_data(tmp_path / "data", train=3, test=1)
+    run, image, out = tmp_path / "run", data / "images" / "test_0.png", tmp_path / "why"
+    config = override(load_recipe("reasoning_rcnn_sample"), {"model.score_threshold": 0.0})
+    write_run(run, config, data, graph_CC=torch.ones(3, 3))
+    arguments = ["explain", run, image, "--out", out, "--threshold", 0, "--detections", 2]
+
+    def call(*more: object) -> int:
+        with pytest.raises(SystemExit) as end:
+            main([str(argument) for argument in (*arguments, *more)])
+        return int(end.value.code or 0)
+
+    assert call("--json") == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document == json.loads((out / "explanation.json").read_text())
+    assert {row["class"] for row in document["attention"]} == {"red", "green", "blue"}
+    assert len(document["detections"]) == 2
+    for name in ("attention.png", "detection_1.png", "detection_2.png"):
+        with Image.open(out / name) as picture:
+            assert min(picture.size) > 200
+    assert call() == 1
+    assert "--overwrite" in capsys.readouterr().err
+    assert call("--overwrite", "--no-pictures") == 0
+    assert [path.name for path in out.iterdir()] == ["explanation.json"]
+    assert "attention: " in capsys.readouterr().out
