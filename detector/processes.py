@@ -69,12 +69,16 @@ def join_processes(device: str) -> Iterator[Processes]:
         device: "auto", "cpu" or "cuda"; GPUs talk over NCCL, CPUs over gloo.
 
     Raises:
-        ConfigError: the environment names a rank or a number of processes that is no number.
+        ConfigError: the environment names a rank or a number of processes that is no number, or no place to
+            meet.
     """
     processes = _from_environment()
     if processes.count == 1:
         yield processes
         return
+    for name in ("MASTER_ADDR", "MASTER_PORT"):
+        if not os.environ.get(name):
+            raise ConfigError(f"{name}: not set, with {processes.count} processes; export it for all of them")
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(processes.local_rank)

@@ -144,3 +144,8 @@ def test_the_environment_says_who_this_process_is(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(name, value)
     with pytest.raises(ConfigError, match=r"WORLD_SIZE.*expected three numbers"), join_processes("cpu"):
         pass
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("MASTER_ADDR", "localhost")
+    monkeypatch.delenv("MASTER_PORT", raising=False)
+    with pytest.raises(ConfigError, match="MASTER_PORT: not set, with 2 processes"), join_processes("cpu"):
+        pass
