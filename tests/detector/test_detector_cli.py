@@ -283,6 +283,46 @@ def test_being_terminated_is_code_143_and_the_steps_done_are_kept(
     assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 2
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_evaluation_says_so_by_its_code_and_leaves_no_file(
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    number: signal.Signals,
+    code: int,
+) -> None:
+    import detector.evaluate as module
+
+    run = tmp_path / "run"
+    plain = ("train", "--recipe", "faster_rcnn_sample", "--epochs", 1, "--data", data, "--out", run)
+    assert call(*plain) == 0
+    to_arrays, seen = module.to_arrays, []
+
+    def stop_at_the_second_image(output: dict[str, torch.Tensor]) -> object:
+        seen.append(output)
+        if len(seen) == 2:
+            os.kill(os.getpid(), number)
+        return to_arrays(output)
+
+    monkeypatch.setattr(module, "to_arrays", stop_at_the_second_image)
+    files = ("--save-predictions", tmp_path / "found.json", "--per-class", tmp_path / "classes.csv")
+    command = map(str, ("eval", run, "--data", data, *files))
+    monkeypatch.setattr(sys, "argv", ["detector", *command])
+    capsys.readouterr()
+    before, there = signal.getsignal(signal.SIGTERM), sorted(tmp_path.iterdir())
+    try:
+        with pytest.raises(SystemExit) as end:
+            main()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert end.value.code == code
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert "Traceback" not in output.err
+    assert sorted(tmp_path.iterdir()) == there
+
+
 def test_a_split_without_images_is_refused(
     data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -344,3 +384,12 @@ def test_a_folder_that_cannot_be_made_is_one_line(
     error = capsys.readouterr().err
     assert error.splitlines()[-1].startswith("detector: ")
     assert "Traceback" not in error
+
+
+def test_no_color_makes_the_progress_bar_plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    from detector.training_log import _make_bar
+
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert not _make_bar().console.no_color
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert _make_bar().console.no_color
