@@ -31,6 +31,7 @@ COMMANDS = {
         "explain_command",
         "The classes, edges and objects behind each score.",
     ),
+    "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures of images and videos."),
     "rescore": (
         "detector.cli.rescore",
         "rescore_command",
