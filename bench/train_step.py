@@ -1,21 +1,24 @@
 """One training step and one inference of our Faster R-CNN R50-FPN against torchvision's own.
 
 Run: python bench/train_step.py [--device cpu|cuda] [--side 512] [--batch 2] [--rounds 5]
-     [--precision bf16] [--loader DATA]
+     [--precision bf16] [--compile] [--channels-last] [--loader DATA] [--json]
 
 Both sides have 80 classes, random weights, batch norm that trains, the same images and boxes, the same
 numbers of proposals and regions, and SGD. They take turns; medians and their ratio are printed. Our boxes are
 the same for all classes, torchvision's are one a class. With --loader, the images a second that one process
-reads from a data folder are printed beside the images a second that the model takes.
+reads from a data folder are printed beside the images a second that the model takes. With --compile our
+backbone is compiled, with --channels-last our weights lie in that order; torchvision's model stays as it is.
+On a GPU the memory that a step took beyond what was there before it is printed too.
 """
 
 import argparse
+import json
 import statistics
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +33,7 @@ from detector.recipes import load_recipe
 from detector.sampling import batches_of
 
 NUM_CLASSES = 80
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"none": torch.bfloat16, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 Step = Callable[[], object]
 
@@ -74,12 +77,12 @@ def steps_of(model: nn.Module, args: argparse.Namespace) -> tuple[Step, Step]:
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-4, momentum=0.9, weight_decay=1e-4)
     images, targets = make_batch(args.batch, args.side, args.device)
 
-    def precision() -> object:
-        return torch.autocast(args.device, DTYPES[args.precision]) if args.precision else nullcontext()
+    def precision() -> torch.autocast:
+        return torch.autocast(args.device, DTYPES[args.precision], enabled=args.precision != "none")
 
     def train() -> None:
         model.train()
-        with precision():  # type: ignore[attr-defined]
+        with precision():
             losses = model(images, targets)
         optimizer.zero_grad(set_to_none=True)
         sum(losses.values()).backward()
@@ -87,7 +90,7 @@ def steps_of(model: nn.Module, args: argparse.Namespace) -> tuple[Step, Step]:
 
     def infer() -> None:
         model.eval()
-        with torch.inference_mode(), precision():  # type: ignore[attr-defined]
+        with torch.inference_mode(), precision():
             model(images)
 
     return train, infer
@@ -113,6 +116,32 @@ def loader_rate(data: Path, batch: int) -> float:
     return len(images) / (time.perf_counter() - start)
 
 
+def compare(steps: dict[str, Step], args: argparse.Namespace) -> dict[str, Any]:
+    """Time a step of both sides in turns; on a GPU their memory too."""
+    took: dict[str, list[float]] = {name: [] for name in steps}
+    peak_mb: dict[str, float] = {}
+    for turn in range(args.rounds + 1):
+        for name, step in steps.items():
+            took[name].append(seconds(step, args.device))
+            if turn == 0:  # the first turn warms up
+                took[name].clear()
+    for name, step in steps.items() if args.device == "cuda" else ():
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        peak_mb[name] = (torch.cuda.max_memory_allocated() - before) / 1e6
+    median = {name: statistics.median(values) for name, values in took.items()}
+    ratios = [slow / fast for slow, fast in zip(took["torchvision"], took["ours"], strict=True)]
+    return {
+        "torchvision_s": median["torchvision"],
+        "ours_s": median["ours"],
+        "ours_images_per_s": args.batch / median["ours"],
+        "ratio": statistics.median(ratios),
+        "ratios": ratios,
+        "peak_mb": peak_mb,
+    }
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
@@ -120,28 +149,33 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512, help="px of the square images")
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--precision", choices=sorted(DTYPES))
+    parser.add_argument("--precision", choices=sorted(DTYPES), default="none")
     parser.add_argument("--loader", type=Path, help="data folder to read")
+    parser.add_argument("--compile", action="store_true", help="torch.compile our backbone")
+    parser.add_argument("--channels-last", action="store_true", help="memory order of our convolutions")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
     args = parser.parse_args()
     torch.manual_seed(0)
-    sides = {
-        name: steps_of(make(args.side), args) for name, make in (("torchvision", theirs), ("ours", ours))
+    models = {"torchvision": theirs(args.side), "ours": ours(args.side)}
+    if args.compile:
+        models["ours"].backbone.compile()
+    if args.channels_last:
+        models["ours"].to(memory_format=torch.channels_last)
+    sides = {name: steps_of(model, args) for name, model in models.items()}
+    found = {
+        kind: compare({name: steps[number] for name, steps in sides.items()}, args)
+        for number, kind in enumerate(("training step", "inference"))
     }
-    for number, kind in enumerate(("training step", "inference")):
-        took: dict[str, list[float]] = {name: [] for name in sides}
-        for turn in range(args.rounds + 1):  # the first turn warms up
-            for name, steps in sides.items():
-                took[name].append(seconds(steps[number], args.device))
-                if turn == 0:
-                    took[name].clear()
-        median = {name: statistics.median(values) for name, values in took.items()}
-        ratios = [slow / fast for slow, fast in zip(took["torchvision"], took["ours"], strict=True)]
-        rate = args.batch / median["ours"]
+    if args.json:
+        print(json.dumps(found))
+        return
+    for kind, numbers in found.items():
+        memory = [f", {side} {mb:.0f} MB" for side, mb in numbers["peak_mb"].items()]
         print(
-            f"{kind}: torchvision {median['torchvision']:.3f} s, "
-            f"ours {median['ours']:.3f} s ({rate:.1f} images/s), "
-            f"ratio {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})",
-            flush=True,
+            f"{kind}: torchvision {numbers['torchvision_s']:.3f} s, "
+            f"ours {numbers['ours_s']:.3f} s ({numbers['ours_images_per_s']:.1f} images/s), "
+            f"ratio {numbers['ratio']:.2f} ({min(numbers['ratios']):.2f} to {max(numbers['ratios']):.2f})"
+            + "".join(memory)
         )
     if args.loader:
         print(f"loader: {loader_rate(args.loader, args.batch):.0f} images/s from one process")
