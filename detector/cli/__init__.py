@@ -25,13 +25,12 @@ COMMANDS = {
         "compare_command",
         "Two trained detectors on the same images, with intervals.",
     ),
-    "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures for image files."),
+    "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures of images and videos."),
     "explain": (
         "detector.cli.explain",
         "explain_command",
         "The classes, edges and objects behind each score.",
     ),
-    "predict": ("detector.cli.predict", "predict_command", "COCO results and pictures of images and videos."),
     "rescore": (
         "detector.cli.rescore",
         "rescore_command",
