@@ -103,7 +103,7 @@ def read_image_ids(path: Path, *, image_data: Path | None = None) -> ImageList:
             Genome where `image_data` is given.
     """
     try:
-        text = path.read_bytes()
+        text = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror})") from None
     images = _of_json(path, text) if text.lstrip()[:1] == b"{" else _of_text(path, text)
@@ -126,7 +126,7 @@ def save_image_ids(images: ImageList, path: Path, *, overwrite: bool = False) ->
 
 def _of_text(path: Path, text: bytes) -> ImageList:
     ids = []
-    for number, line in enumerate(text.removeprefix(b"\xef\xbb\xbf").splitlines(), start=1):
+    for number, line in enumerate(text.splitlines(), start=1):
         entry = line.strip()
         if entry and (not entry.isdigit() or len(entry) > _MOST_DIGITS):
             shown = entry[:40].decode(errors="replace")

@@ -26,8 +26,6 @@ Number = TypeVar("Number", np.int64, np.float32)
 #: Positions of the graph's classes that make up each class; none where nothing is known.
 Groups = Sequence[tuple[int, ...]]
 
-DEFAULT_FALLBACK_STEPS = 3
-
 
 @dataclass(frozen=True, eq=False)
 class Projection:

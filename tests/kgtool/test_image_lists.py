@@ -193,6 +193,12 @@ def test_a_list_is_ids_or_coco_json(tmp_path: Path) -> None:
     assert found.dataset == VISUAL_GENOME
 
 
+@pytest.mark.parametrize("text", ["5\n2\n", json.dumps({"images": [{"id": 5}, {"id": 2}]})])
+def test_a_byte_order_mark_changes_no_list(text: str, tmp_path: Path) -> None:
+    (tmp_path / "l").write_text(text, encoding="utf-8-sig")
+    assert read_image_ids(tmp_path / "l").ids_N.tolist() == [2, 5]
+
+
 def test_image_data_turns_ids_of_coco_into_those_of_visual_genome(tmp_path: Path) -> None:
     image_data = write(tmp_path / "image_data.json", IMAGE_DATA)
     for source in (coco((30, "000000000030.jpg"), (99, "000000000099.jpg")), "30\n99\n"):
