@@ -37,6 +37,7 @@ from detector.processes import Processes, join_processes
 from detector.rcnn import RCNN, build_model
 from detector.run_folder import finish_run_folder, start_run_folder
 from detector.stopping import StopRequest
+from detector.tensorboard import TensorBoard, check_tensorboard
 from detector.training_log import TrainingLog
 from detector.training_loop import Loop, fit, steps_in_epoch
 from detector.training_state import STATE_FILE, TrainingState, load_state
@@ -57,6 +58,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     max_minutes: float | None = None,
+    tensorboard: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train a detector and evaluate it; `out` becomes a run folder.
@@ -80,6 +82,7 @@ def train(
         overwrite: replace a run that is already in `out`.
         resume: go on with the run in `out` if it was stopped; a finished one is left as it is.
         max_minutes: stop after the step in which so many minutes have passed.
+        tensorboard: write the log to `out`/tensorboard too.
         quiet: nothing on stderr.
 
     Returns:
@@ -92,8 +95,11 @@ def train(
         ClassMatchError: graph, data and evaluation data do not name the same classes.
         OutputExistsError: `out` is there and `overwrite` is false.
         TrainingError: a loss is not finite, or the GPU's memory is full.
+        MissingResourceError: no such device, or tensorboard is not installed.
     """
     check_graph_wanted(config, graphs)
+    if tensorboard:
+        check_tensorboard()
     with join_processes(device) as processes:
         if resume and (out / METRICS_FILE).is_file() and not (out / STATE_FILE).is_file():
             check_same_config(config, out)
@@ -120,7 +126,11 @@ def train(
             start_run_folder(out, config, classes, environment, state)
         processes.gather(None)  # the others wait
         opening = _opening_messages(config, inputs, model, processes)
-        with denormals_as_zero(), StopRequest(max_minutes) as stop, _log(out, state, processes, quiet) as log:
+        with (
+            denormals_as_zero(),
+            StopRequest(max_minutes) as stop,
+            _log(out, state, processes, tensorboard, quiet) as log,
+        ):
             for text in [*opening, *messages]:
                 log.message(text)
             loop = Loop(
@@ -188,11 +198,18 @@ def build_from(config: Config, inputs: Inputs, init: Path | None) -> tuple[RCNN,
     return model, messages
 
 
-def _log(out: Path, state: TrainingState, processes: Processes, quiet: bool) -> TrainingLog:
+def _log(
+    out: Path, state: TrainingState, processes: Processes, tensorboard: bool, quiet: bool
+) -> TrainingLog:
     """The run's log; of other processes than the first, nothing."""
-    path = out / LOG_FILE if processes.first else Path(os.devnull)
+    first = processes.first
     return TrainingLog(
-        path, state.epochs, state.steps_per_epoch, quiet=quiet or not processes.first, seconds=state.seconds
+        out / LOG_FILE if first else Path(os.devnull),
+        state.epochs,
+        state.steps_per_epoch,
+        quiet=quiet or not first,
+        seconds=state.seconds,
+        also=TensorBoard(out, state.step) if tensorboard and first else None,
     )
 
 

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any
 
 from detector.files import atomic_path
+from detector.tensorboard import TensorBoard
 
 #: Where stderr is not a terminal: a line at the end of each epoch, and at least so often, in seconds.
 PLAIN_LINE_EVERY_S = 30.0
@@ -23,15 +24,24 @@ class TrainingLog:
         steps_per_epoch: steps in each.
         quiet: nothing on stderr.
         seconds: time that the run has taken before; above 0, lines are added to those in the file.
+        also: gets every record too.
     """
 
     def __init__(
-        self, path: Path, epochs: int, steps_per_epoch: int, *, quiet: bool = False, seconds: float = 0.0
+        self,
+        path: Path,
+        epochs: int,
+        steps_per_epoch: int,
+        *,
+        quiet: bool = False,
+        seconds: float = 0.0,
+        also: TensorBoard | None = None,
     ) -> None:
         self._file = path.open("a" if seconds else "w", encoding="utf-8")
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._quiet = quiet
+        self._also = also
         self._warned: set[str] = set()
         self.steps_done = 0
         self._bar = None if quiet or not sys.stderr.isatty() else _make_bar()
@@ -52,6 +62,8 @@ class TrainingLog:
         if self._bar:
             self._bar.stop()
         self._file.close()
+        if self._also:
+            self._also.close()
 
     @property
     def seconds(self) -> float:
@@ -62,6 +74,8 @@ class TrainingLog:
         """Write one record to the file."""
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._file.flush()
+        if self._also:
+            self._also.write(record)
 
     def message(self, text: str) -> None:
         """Write a message to the file and show it."""

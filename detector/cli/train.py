@@ -58,6 +58,12 @@ from detector.cli.output import echo_json, echo_metrics
     metavar="MINUTES",
     help="Stop after so many minutes; --resume auto goes on.",
 )
+@click.option(
+    "--tensorboard",
+    is_flag=True,
+    default=False,
+    help="Write the log for TensorBoard too, to OUT/tensorboard.",
+)
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the run that is in --out.")
 @click.option(
     "--show-config",
@@ -90,8 +96,8 @@ def train_command(
 
     --out becomes a run folder: model.safetensors (saved after every epoch), card.md, settings, classes, log,
     tables and a picture (docs/training.md lists them). A flag beats its environment variable
-    (DETECTOR_TRAIN_EPOCHS), that beats --set, and --set beats the recipe. Ctrl-C
-    and SIGTERM stop after the step; until the run is finished, state.pt has what --resume auto goes on from.
+    (DETECTOR_TRAIN_EPOCHS), that beats --set, and --set beats the recipe. Ctrl-C and SIGTERM stop after the
+    step; until the run is finished, state.pt has what --resume auto goes on from.
 
     Example: detector train --data data/sample --graph relation.npz --recipe reasoning_rcnn_sample --out run
 
@@ -114,7 +120,7 @@ def train_command(
     if dry_run:
         from detector.rehearsal import rehearse
 
-        del options["max_minutes"]
+        del options["max_minutes"], options["tensorboard"]
         _echo_rehearsal(rehearse(config, data, out, **options), as_json=as_json)
         return
     result = train(config, data, out, resume=resume == "auto", **options)
