@@ -10,15 +10,25 @@ import torch
 from PIL import Image
 from run_folders import write_run
 from tiny_data import write_data
-from tiny_models import NUM_CLASSES, head_inputs, random_graph, random_image, random_regions, tiny_model
+from tiny_models import (
+    NUM_CLASSES,
+    head_inputs,
+    random_graph,
+    random_image,
+    random_regions,
+    tiny_config,
+    tiny_model,
+)
+from torchvision.ops import box_iou
 
 from detector.cli import main
 from detector.config import StageConfig
 from detector.explanation import Explanation, explain, to_document
 from detector.head_views import ClassHead, RegionHead, without_edge
-from detector.interfaces import HeadConfig
+from detector.interfaces import HeadConfig, TwoLinearConfig
 from detector.overrides import override
-from detector.rcnn import RCNN
+from detector.rcnn import RCNN, build_model
+from detector.reasoning.class_lift import ClassLiftConfig
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
 from detector.reasoning.relation_networks import RelationConfig
 from detector.reasoning.sgrn import SGRNConfig
@@ -203,3 +213,40 @@ def test_the_command_writes_json_and_pictures(tmp_path: Path, capsys: pytest.Cap
     assert call("--overwrite", "--no-pictures") == 0
     assert [path.name for path in out.iterdir()] == ["explanation.json"]
     assert "attention: " in capsys.readouterr().out
+
+
+def test_class_lift_hears_other_objects() -> None:
+    """What an object says about a class moves a score; counts that say nothing move none."""
+    counts_CC = torch.eye(NUM_CLASSES) * 90 + 1
+    moved = {}
+    for name, counts in (("corpus", counts_CC), ("nothing", torch.zeros(NUM_CLASSES, NUM_CLASSES))):
+        stage = StageConfig(TwoLinearConfig(16), score_update=ClassLiftConfig(strength=2.0))
+        torch.manual_seed(0)
+        model = loud(build_model(tiny_config(stages=(stage,), **LOW), NUM_CLASSES, None, counts))
+        moved[name] = [effect for found in explained(model).detections for effect in found.objects]
+    assert moved["corpus"]
+    assert all(effect.weight is None for effect in moved["corpus"])
+    assert moved["nothing"] == []
+
+
+def test_the_score_without_an_object_is_that_of_the_stages_without_the_regions_on_it() -> None:
+    model = loud(tiny_model(SGRN, **LOW))
+    image = random_image(0)
+    found = explained(model).detections
+    with torch.no_grad():
+        batch, _ = model.transform([image])
+        proposed, _ = model.proposals(batch, model.backbone(batch.tensors), None)
+        regions = model.walk(proposed)[2]
+        scores_RK = model.score(regions)
+        for one in found:
+            label = one.class_index + 1
+            row = int((scores_RK[:, label] - one.score).abs().argmin())
+            for effect in one.objects:
+                other = found[effect.detection]
+                on_it = (
+                    box_iou(other.box_4[None], regions.boxes_R4)[0] >= 0.5
+                )  # images of 64 px stay as they are
+                gone = on_it & ~(box_iou(one.box_4[None], regions.boxes_R4)[0] >= 0.5)
+                gone[row] = False
+                left = model.score(model.walk(proposed[~gone])[2])
+                assert left[int((~gone)[:row].sum()), label].item() == pytest.approx(effect.score, abs=1e-5)
