@@ -67,7 +67,7 @@ class SeesawLoss(nn.Module):
     N counts the regions of each class seen so far, sigma is the softmax, without gradient.
 
     Departures: background takes part as a class with S = 1 to and from it, in place of the paper's separate
-    objectness branch; the class layer is a plain one, not normalised.
+    objectness branch; the class layer is a plain one, not normalised; sigma_i has no floor in C_ij.
 
     Args:
         num_classes: C.
@@ -113,7 +113,7 @@ class EqualizationLossV2(nn.Module):
         g_j     = positive / negative gradients of class j, both weighted, summed since the start
 
     The logit of background is that of no class being there, as in the authors' code: it has weight 1, and the
-    score of a class is sigmoid(z_j) (1 - sigmoid(z_0)).
+    score of a class is sigmoid(z_j) (1 - sigmoid(z_0)). Before the first step g_j is 1.
 
     Args:
         num_classes: C.

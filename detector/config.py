@@ -213,8 +213,11 @@ class ModelConfig:
         _check(min(self.min_sizes, default=1) >= 1, "model.min_sizes", self.min_sizes, "px sizes from 1 on")
         _check_shares(self, "model", "positive_fraction score_threshold")
         losses = [stage.class_loss for stage in self.stages]
-        fits = self.class_scores == "last" or all(loss in SOFTMAX_LOSSES for loss in losses)
+        softmax = [loss in SOFTMAX_LOSSES for loss in losses]
+        fits = self.class_scores == "last" or all(softmax)
         _check(fits, "model.class_scores", self.class_scores, "last, where a stage's class_loss is eql_v2")
+        # Heads read the logits of the stage before as those of a softmax.
+        _check(all(softmax[:-1]), "model.stages.class_loss", losses, "eql_v2 in the last stage alone")
 
 
 def reads_graph(config: ModelConfig) -> bool:

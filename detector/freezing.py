@@ -3,6 +3,7 @@
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from detector.class_losses import EqualizationLossV2, SeesawLoss
 from detector.errors import ConfigError
 
 
@@ -24,8 +25,8 @@ def freeze_others(model: nn.Module, part: str) -> None:
 
 
 def set_training(model: nn.Module, part: str) -> None:
-    """Switch to training, but for the running statistics of batch norms outside of `part`."""
+    """Switch to training, but for what batch norms and class losses outside of `part` count on the way."""
     model.train()
     for name, module in model.named_modules():
-        if isinstance(module, _BatchNorm) and not name.startswith(part):
+        if isinstance(module, _BatchNorm | SeesawLoss | EqualizationLossV2) and not name.startswith(part):
             module.eval()

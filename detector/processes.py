@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -82,7 +83,13 @@ def join_processes(device: str) -> Iterator[Processes]:
     on_gpu = device != "cpu" and torch.cuda.is_available()
     if on_gpu:
         torch.cuda.set_device(processes.local_rank)
-    dist.init_process_group("nccl" if on_gpu else "gloo", rank=processes.rank, world_size=processes.count)
+    # The others wait while the first one computes the metrics of thousands of classes.
+    dist.init_process_group(
+        "nccl" if on_gpu else "gloo",
+        rank=processes.rank,
+        world_size=processes.count,
+        timeout=timedelta(hours=2),
+    )
     try:
         yield processes
     finally:

@@ -245,9 +245,20 @@ def _identity(inputs: Inputs, init: Path | None) -> str:
     """SHA-256 of what the run learns from: a run goes on only with the same."""
     digest = hashlib.sha256(repr([part.graph_hash for part in inputs.knowledge]).encode())
     digest.update(repr((inputs.annotations.class_names, init is not None)).encode())
+    columns = [
+        "image_ids",
+        "sizes_I2",
+        "offsets",
+        "boxes_xywh",
+        "class_N",
+        "area_N",
+        "crowd_N",
+        "usable_N",
+        "category_ids",
+    ]
     for split in (inputs.annotations, inputs.evaluated):
-        for column in (split.image_ids, split.sizes_I2, split.offsets, split.boxes_xywh, split.class_N):
-            digest.update(np.ascontiguousarray(column).tobytes())
+        for name in columns:
+            digest.update(np.ascontiguousarray(getattr(split, name)).tobytes())
         digest.update("\n".join(split.file_names.tolist()).encode())
     return digest.hexdigest()
 

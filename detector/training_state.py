@@ -106,11 +106,7 @@ def load_state(state: TrainingState, folder: Path, inputs: str, processes: Proce
         document = torch.load(path, map_location="cpu", weights_only=True)
         found = (document["format"], document["inputs"])
     except Exception as error:  # whatever torch meets in a file that is not its own
-        reason = str(error).partition("\n")[0]
-        raise InputError(
-            f"{path}: cannot be read: {reason}; expected the state of a stopped run; start anew with "
-            "--overwrite"
-        ) from error
+        raise _unreadable(path, error) from error
     if found[0] != _FORMAT:
         raise InputError(
             f"{path}: found format {found[0]}; expected {_FORMAT}; train with the version that wrote it, or "
@@ -121,6 +117,15 @@ def load_state(state: TrainingState, folder: Path, inputs: str, processes: Proce
             f"{path}: was written for other data or another graph; expected the same --data and --graph; "
             "give them, or start anew with --overwrite"
         )
+    try:
+        _set(state, document)
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:  # of another version of the code
+        raise _unreadable(path, error) from error
+    if len(document["random"]) == processes.count:
+        _set_random_state(document["random"][processes.rank])
+
+
+def _set(state: TrainingState, document: dict[str, Any]) -> None:
     state.model.load_state_dict(document["model"])
     state.optimizer.load_state_dict(document["optimizer"])
     state.schedule.load_state_dict(document["schedule"])
@@ -130,8 +135,13 @@ def load_state(state: TrainingState, folder: Path, inputs: str, processes: Proce
         state.average.steps = document["average"]["steps"]
     for name in ("step", "epochs_done", "seconds", "best", "result"):
         setattr(state, name, document[name])
-    if len(document["random"]) == processes.count:
-        _set_random_state(document["random"][processes.rank])
+
+
+def _unreadable(path: Path, error: Exception) -> InputError:
+    reason = str(error).partition("\n")[0]
+    return InputError(
+        f"{path}: cannot be read: {reason}; expected the state of a stopped run; start anew with --overwrite"
+    )
 
 
 def _plain(schedule: dict[str, Any]) -> dict[str, Any]:

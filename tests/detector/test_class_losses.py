@@ -10,6 +10,7 @@ from tiny_data import write_data
 
 from detector.class_losses import EqualizationLossV2, SeesawLoss, SoftmaxLoss, build_class_loss
 from detector.errors import ConfigError
+from detector.freezing import set_training
 from detector.overrides import override
 from detector.recipes import load_recipe
 from detector.train import train
@@ -129,3 +130,18 @@ def test_sigmoids_are_refused_where_the_logits_are_taken_for_a_softmax(recipe: s
     assert override(config, {"model.stages.0.class_loss": "seesaw"}) != config
     with pytest.raises(ConfigError, match=key):
         override(config, {"model.stages.0.class_loss": "eql_v2"})
+
+
+def test_sigmoids_are_refused_before_a_stage_that_reads_a_softmax() -> None:
+    with pytest.raises(ConfigError, match="eql_v2 in the last stage alone"):
+        override(load_recipe("reasoning_rcnn_sample"), {"model.stages.0.class_loss": "eql_v2"})
+    override(load_recipe("reasoning_rcnn_sample"), {"model.stages.1.class_loss": "eql_v2"})
+
+
+def test_a_frozen_stage_counts_nothing() -> None:
+    model = torch.nn.ModuleDict({"frozen": SeesawLoss(3), "trained": SeesawLoss(3)})
+    set_training(model, "trained")
+    for loss in model.values():
+        loss(torch.tensor(LOGITS), torch.tensor(LABELS))
+    assert model["frozen"].seen_K.sum() == 0
+    assert model["trained"].seen_K.sum() == 5
