@@ -23,7 +23,7 @@ from kgtool.visual_genome import EMPTY, SEVERAL, only_synset
 NO_SYNSET, SEVERAL_SYNSETS, NOT_IN_LIST = "no synset", "several synsets", "class not in list"
 
 #: Rows that may wait before they are added up, if not more than that are added up already.
-_WAITING_ROWS = 1 << 19
+_WAITING_ROWS = 1 << 20
 
 
 @dataclass(frozen=True)

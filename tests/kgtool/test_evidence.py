@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 from kgtool import evidence
 from kgtool.errors import KgtoolError
-from kgtool.evidence import EvidenceCounter, RowSpool
+from kgtool.evidence import EvidenceCounter, RowSpool, compiled_count, count_expression
 
 fast = settings(max_examples=40, deadline=None)
 rows_of_three = arrays.arrays(np.int32, st.tuples(st.integers(0, 60), st.just(3)), elements=st.integers(0, 4))
@@ -120,3 +120,14 @@ def test_nothing_is_left_in_the_folder_for_temporary_files(
     list(spool.runs())
     assert not list(tmp_path.iterdir())  # nor would a killed process leave anything
     spool.close()
+
+
+@pytest.mark.parametrize("keys", [["subject", "term"], ["subject", "term", "object"]])
+def test_the_compiled_count_is_what_ibis_makes_of_the_expression(keys: list[str]) -> None:
+    import ibis
+    import sqlglot
+
+    rows = ibis.table({**dict.fromkeys(keys, "int32"), "count": "int64"}, name="rows")
+    made = ibis.to_sql(count_expression(rows, keys), dialect="duckdb")
+    parsed = [sqlglot.parse_one(str(text), dialect="duckdb") for text in (made, compiled_count(keys))]
+    assert parsed[0] == parsed[1]
