@@ -42,7 +42,10 @@ def ours(side: int) -> nn.Module:
     """The model of our recipe, without weights from a download."""
     config = load_recipe("faster_rcnn_r50_fpn").model
     backbone = replace(config.backbone, weights="none", norm="batch", trainable_layers=5)
-    return build_model(replace(config, backbone=backbone, min_size=side, max_size=side), NUM_CLASSES, None)
+    # The recipe is the papers', with 2,000 proposals in evaluation; torchvision takes 1,000.
+    proposals = replace(config.proposals, pre_nms_test=1000, post_nms_test=1000, nms_iou_test=0.7)
+    config = replace(config, backbone=backbone, proposals=proposals, min_size=side, max_size=side)
+    return build_model(config, NUM_CLASSES, None)
 
 
 def theirs(side: int) -> nn.Module:

@@ -41,8 +41,8 @@ def count_expression(rows: "ibis.Table", keys: Sequence[str]) -> "ibis.Table":
 def compiled_count(keys: Sequence[str]) -> str:
     """The SQL that ibis makes of `count_expression` for DuckDB, over a table `rows`.
 
-    It is written down because importing ibis takes longer than counting a million rows, and half of the memory.
-    A test holds it against what ibis makes.
+    It is written down because importing ibis takes longer than counting a million rows, and more memory. A
+    test holds it against what ibis makes.
     """
     names = ", ".join(f'"t0"."{key}"' for key in keys)
     places = ", ".join(str(place) for place in range(1, len(keys) + 1))
