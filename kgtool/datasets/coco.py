@@ -51,8 +51,7 @@ def split_coco(
         OutputExistsError: `out` is there, is not empty, and `overwrite` is false.
         KgtoolError: the folder to write into does not exist.
         ClassMatchError: the files differ in their categories, or a class of the list is none of them.
-        InputError: a file is not COCO JSON, or an image or annotation id is in two files; or lists that
-            cannot be followed.
+        InputError: a file is not COCO JSON, or an image id is in two files; or lists that cannot be followed.
     """
     if not 1 <= len(instances) <= 2 and choice is None:
         raise InputError(
@@ -63,7 +62,7 @@ def split_coco(
     def make() -> tuple[Split, Account]:
         wanted = read_class_names(classes) if classes else None
         parts = [load_dataset(path, with_extra=True) for path in instances]
-        dataset = _joined(parts, instances)
+        dataset, messages = _joined(parts, instances)
         doubts = _doubts(dataset)
         if strict and doubts:
             what, number = next(iter(doubts.items()))
@@ -86,10 +85,10 @@ def split_coco(
             "images": {"read": len(dataset.images)},
             "boxes": {"read": sum(len(part.annotations) for part in parts), "kept": len(dataset.annotations)},
             "doubts": doubts,
-            "messages": [],
+            "messages": messages,
         }
         if any(part.relations is not None for part in parts) and dataset.relations is None:
-            report["messages"] = ["relations of several files, or of some classes, are left out"]
+            messages.append("relations of several files, or of some classes, are left out")
         return split, (report, "")
 
     return write_split(out, make, overwrite=overwrite)
@@ -99,30 +98,32 @@ def _ids(dataset: Dataset) -> np.ndarray:
     return np.array(sorted(image.id for image in dataset.images), dtype=np.int64)
 
 
-def _joined(parts: Sequence[Dataset], paths: Sequence[Path]) -> Dataset:
-    """All files as one; their categories must be the same, their ids must not."""
-    first = parts[0]
+def _joined(parts: Sequence[Dataset], paths: Sequence[Path]) -> tuple[Dataset, list[str]]:
+    """All files as one, and what there is to say; categories must be the same, image ids must not.
+
+    Annotation ids that start again in each file, as many tools write them, are numbered anew.
+    """
     for part, path in zip(parts[1:], paths[1:], strict=True):
-        _check_same(first.categories, part.categories, paths[0], path)
-    every = {"image": [_ids(part) for part in parts], "annotation": [part.annotations.id_N for part in parts]}
-    for what, ids in every.items():
-        ordered = np.sort(np.concatenate(ids))
-        twice = ordered[1:][ordered[1:] == ordered[:-1]]
-        if len(twice):
-            why = "an image must not be trained and tested on" if what == "image" else "number them apart"
-            raise InputError(
-                f"{' and '.join(map(str, paths))}: found {what} id {twice[0]} in more than one ({len(twice)} "
-                f"such ids); expected each in one file; {why}"
-            )
+        _check_same(parts[0].categories, part.categories, paths[0], path)
+    twice = _twice([_ids(part) for part in parts])
+    if len(twice):
+        raise InputError(
+            f"{' and '.join(map(str, paths))}: found image id {twice[0]} in more than one ({len(twice)} such "
+            "ids); expected each in one file; an image must not be trained and tested on"
+        )
+    if len(parts) == 1:
+        return parts[0], []
     columns = [part.annotations for part in parts]
     extras = [rows.extra_N for rows in columns if rows.extra_N is not None]
-    if len(parts) == 1:
-        return first
-    return Dataset(
-        categories=first.categories,
+    id_N = np.concatenate([rows.id_N for rows in columns])
+    clashes = len(_twice([rows.id_N for rows in columns]))
+    if clashes:
+        id_N = np.arange(1, len(id_N) + 1)
+    joined = Dataset(
+        categories=parts[0].categories,
         images=tuple(image for part in parts for image in part.images),
         annotations=Annotations(
-            id_N=np.concatenate([rows.id_N for rows in columns]),
+            id_N=id_N,
             image_id_N=np.concatenate([rows.image_id_N for rows in columns]),
             category_id_N=np.concatenate([rows.category_id_N for rows in columns]),
             boxes_xywh_N4=np.concatenate([rows.boxes_xywh_N4 for rows in columns]),
@@ -131,6 +132,16 @@ def _joined(parts: Sequence[Dataset], paths: Sequence[Path]) -> Dataset:
             extra_N=np.concatenate(extras),
         ),
     )
+    return joined, [
+        f"{clashes} annotation ids are in more than one file: all are numbered anew"
+    ] if clashes else []
+
+
+def _twice(ids: Sequence[np.ndarray]) -> np.ndarray:
+    """The ids that come more than once."""
+    ordered = np.sort(np.concatenate(ids))
+    again: np.ndarray = ordered[1:][ordered[1:] == ordered[:-1]]
+    return again
 
 
 def _check_same(

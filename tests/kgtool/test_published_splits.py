@@ -141,12 +141,21 @@ def test_files_that_do_not_belong_together_are_refused(two_files: list[Path], tm
     same_image = write_coco(tmp_path / "same.json", [3], [(90, 3, 20, [1, 1, 2, 2])])
     with pytest.raises(InputError, match=r"found image id 3 in more than one .*; an image must not be"):
         split_coco([two_files[0], same_image], tmp_path / "out")
-    same_box = write_coco(tmp_path / "same.json", [8], [(9, 8, 20, [1, 1, 2, 2])])
-    with pytest.raises(InputError, match=r"found annotation id 9 in more than one .*; number them apart"):
-        split_coco([two_files[0], same_box], tmp_path / "out")
     with pytest.raises(InputError, match="found 3 files"):
         split_coco([*two_files, other], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_annotations_numbered_from_one_in_each_file_are_numbered_anew(
+    two_files: list[Path], tmp_path: Path
+) -> None:
+    same_box = write_coco(tmp_path / "same.json", [8], [(9, 8, 20, [1, 1, 2, 2])])
+    report = split_coco([two_files[0], same_box], tmp_path / "out")
+    assert report["messages"] == ["1 annotation ids are in more than one file: all are numbered anew"]
+    found = [json.loads((tmp_path / "out" / f"{name}.json").read_text()) for name in ("train", "test")]
+    numbers = [row["id"] for document in found for row in document["annotations"]]
+    assert sorted(numbers) == list(range(1, len(numbers) + 1))
+    assert [(row["image_id"], row["bbox"]) for row in found[1]["annotations"]] == [(8, [1, 1, 2, 2])]
 
 
 @pytest.mark.parametrize(
