@@ -1,8 +1,7 @@
 """Writing files so that a crash leaves the last good state, and nothing is overwritten silently."""
 
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,17 +19,13 @@ def atomic_path(path: Path) -> Iterator[Path]:
     Raises:
         DetectorError: the folder to write into does not exist or cannot be written.
     """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    except OSError as error:
-        raise DetectorError(f"{path}: cannot be written: {error.strerror}") from error
-    os.close(handle)
-    part = Path(name)
-    try:
+    part = path.with_name(f".{path.name}.{secrets.token_hex(8)}.part")
+    try:  # from before the file is there, so that Ctrl-C leaves none whenever it comes
+        try:
+            part.touch(exist_ok=False)
+        except OSError as error:
+            raise DetectorError(f"{path}: cannot be written: {error.strerror}") from error
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
