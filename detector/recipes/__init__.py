@@ -13,6 +13,7 @@ from detector.errors import ConfigError
 from detector.recipes import (
     cascade_rcnn,
     class_lift,
+    context_blocks,
     faster_rcnn,
     glore,
     light_head,
@@ -40,6 +41,7 @@ RECIPES: dict[str, Callable[[], Config]] = {
         sgrn,
         glore,
         vcrnet,
+        context_blocks,
         class_lift,
     )
     for recipe in paper.RECIPES

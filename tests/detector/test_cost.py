@@ -107,6 +107,8 @@ PAIRS = [
     ("reasoning_rcnn_sample", "faster_rcnn_sample"),
     ("cascade_sample", "faster_rcnn_sample"),
     ("glore_sample", "faster_rcnn_sample"),
+    ("se_sample", "faster_rcnn_sample"),
+    ("non_local_mask_rcnn_r50_fpn_coco", "mask_rcnn_r50_fpn_coco"),
     ("reasoning_rcnn_r101_fpn", "faster_rcnn_r101_fpn"),
     ("reasoning_rcnn_r101_c4_coco", "faster_rcnn_r101_c4_coco"),
     ("faster_rcnn_r50_fpn_dcn_coco", "faster_rcnn_r50_fpn"),
