@@ -30,8 +30,9 @@ from detector.files import save_json
 from detector.image_folder import LabelledImages, SquareImages, iter_squares, load_labelled_images
 from detector.optimizer import build_optimizer, build_schedule
 from detector.overrides import flatten
+from detector.preparation import seed_everything
 from detector.rcnn import IMAGENET_MEAN, IMAGENET_STD
-from detector.train import check_run_folder_free, denormals_as_zero, seed_everything
+from detector.train import check_run_folder_free, denormals_as_zero
 from detector.training_log import TrainingLog
 from detector.weight_average import WeightAverage
 

@@ -11,13 +11,8 @@ from detector.config import Config
 from detector.data import ImageDataset, iter_batches, load_batches
 from detector.device import pick_device
 from detector.freezing import set_training
-from detector.train import (
-    build_from,
-    check_graph_wanted,
-    check_run_folder_free,
-    load_inputs,
-    seed_everything,
-)
+from detector.preparation import build_from, check_graph_wanted, load_inputs, seed_everything
+from detector.train import check_run_folder_free
 from detector.training_loop import augmentation_of, autocast, check_finite, steps_in_epoch
 
 

@@ -1,19 +1,13 @@
 """Training: checks first, then the loop, then what the run leaves behind."""
 
-import hashlib
 import os
-import random
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import nn
 
-from detector.annotations import Annotations, load_annotations
 from detector.card import TrainedOn
 from detector.checkpoint import (
     CONFIG_FILE,
@@ -22,26 +16,31 @@ from detector.checkpoint import (
     WEIGHTS_FILE,
     RunClasses,
     load_config,
-    load_fitting_weights,
 )
-from detector.config import WITHOUT_EFFECT, Config, reads_graph
+from detector.config import WITHOUT_EFFECT, Config
 from detector.device import pick_device
 from detector.environment import describe_environment
-from detector.errors import ConfigError, InputError, OutputExistsError, TrainingError
+from detector.errors import ConfigError, OutputExistsError, TrainingError
 from detector.files import check_folder_free, load_json
-from detector.freezing import freeze_others
-from detector.knowledge import Knowledge, load_knowledge
-from detector.optimizer import build_optimizer, build_schedule, peak_lr
+from detector.optimizer import peak_lr
 from detector.overrides import flatten
+from detector.preparation import (
+    Inputs,
+    build_from,
+    check_graph_wanted,
+    identity_of,
+    load_inputs,
+    seed_everything,
+    start_state,
+)
 from detector.processes import Processes, join_processes
-from detector.rcnn import RCNN, build_model
+from detector.rcnn import RCNN
 from detector.run_folder import finish_run_folder, start_run_folder
 from detector.stopping import StopRequest
 from detector.tensorboard import TensorBoard, check_tensorboard
 from detector.training_log import TrainingLog
 from detector.training_loop import Loop, fit, steps_in_epoch
 from detector.training_state import STATE_FILE, TrainingState, load_state
-from detector.weight_average import WeightAverage
 
 
 def train(
@@ -114,8 +113,8 @@ def train(
         inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
         seed_everything(config.train.seed)
         model, messages = build_from(config, inputs, None if going_on else init)
-        state = _state_of(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
-        identity = _identity(inputs, init)
+        state = start_state(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
+        identity = identity_of(inputs, init)
         if processes.rank:  # so that processes do not draw the same regions
             seed_everything(config.train.seed + processes.rank)
         if going_on:
@@ -156,48 +155,6 @@ def train(
         return state.result
 
 
-@dataclass(frozen=True, eq=False)
-class Inputs:
-    """What a run learns from.
-
-    Attributes:
-        annotations: what is trained on.
-        evaluated: what is evaluated on, in the same class order.
-        knowledge: the class graphs.
-    """
-
-    annotations: Annotations
-    evaluated: Annotations
-    knowledge: list[Knowledge]
-
-
-def load_inputs(
-    config: Config, data: Path, graphs: Sequence[Path], splits: tuple[str, str], max_images: int | None
-) -> Inputs:
-    """Read what is trained and evaluated on, and the graphs of its classes."""
-    masks = config.model.mask is not None
-    annotations, evaluated = (
-        load_annotations(data, split, max_images=max_images, masks=masks) for split in splits
-    )
-    evaluated = evaluated.with_classes(annotations.class_names, owner=str(annotations.path))
-    if len(annotations.usable_images()) == 0:
-        raise InputError(f"{annotations.path}: no image with a box to train on; expected one or more")
-    names, synsets = annotations.class_names, annotations.synsets
-    return Inputs(annotations, evaluated, [load_knowledge(graph, names, synsets) for graph in graphs])
-
-
-def build_from(config: Config, inputs: Inputs, init: Path | None) -> tuple[RCNN, list[str]]:
-    """Make the model, from another run's weights where given, and say what there is to say about it."""
-    weights = torch.stack([part.graph_CC for part in inputs.knowledge]) if inputs.knowledge else None
-    counts_CC = next((part.counts_CC for part in inputs.knowledge if part.counts_CC is not None), None)
-    model = build_model(config.model, inputs.annotations.num_classes, weights, counts_CC)
-    messages = [*model.messages, *(message for part in inputs.knowledge for message in part.messages)]
-    if init:
-        messages.append(load_fitting_weights(model, init, inputs.annotations.class_names))
-    freeze_others(model, config.train.part)
-    return model, messages
-
-
 def _log(
     out: Path, state: TrainingState, processes: Processes, tensorboard: bool, quiet: bool
 ) -> TrainingLog:
@@ -224,52 +181,6 @@ def _fit(state: TrainingState, loop: Loop) -> bool:
         ) from error
 
 
-def _state_of(model: RCNN, config: Config, steps_per_epoch: int) -> TrainingState:
-    """A model before its first step, with everything that it trains with."""
-    settings = config.train
-    device = next(model.parameters()).device
-    if settings.channels_last:
-        model.to(memory_format=torch.channels_last)
-    if settings.sync_batch_norm and device.type == "cuda":
-        nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-    average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
-    if settings.compile:
-        model.backbone.compile()
-    optimizer = build_optimizer(model, settings)
-    schedule = build_schedule(optimizer, settings, steps_per_epoch)
-    scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
-    return TrainingState(model, optimizer, schedule, scaler, settings.epochs, steps_per_epoch, average)
-
-
-def _identity(inputs: Inputs, init: Path | None) -> str:
-    """SHA-256 of what the run learns from: a run goes on only with the same."""
-    digest = hashlib.sha256(repr([part.graph_hash for part in inputs.knowledge]).encode())
-    digest.update(repr((inputs.annotations.class_names, init is not None)).encode())
-    columns = [
-        "image_ids",
-        "sizes_I2",
-        "offsets",
-        "boxes_xywh",
-        "class_N",
-        "area_N",
-        "crowd_N",
-        "usable_N",
-        "category_ids",
-    ]
-    for split in (inputs.annotations, inputs.evaluated):
-        for name in columns:
-            digest.update(np.ascontiguousarray(getattr(split, name)).tobytes())
-        digest.update("\n".join(split.file_names.tolist()).encode())
-    return digest.hexdigest()
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-
-
 @contextmanager
 def denormals_as_zero() -> Iterator[None]:
     """Treat denormal numbers as zero inside the block: on a CPU each would cost a hundred normal ones.
@@ -281,25 +192,6 @@ def denormals_as_zero() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
-
-
-def check_graph_wanted(config: Config, graphs: Sequence[Path]) -> None:
-    """Check that a graph is given exactly when a head reads one.
-
-    Raises:
-        ConfigError: it is missing or would be ignored.
-    """
-    needed = reads_graph(config.model)
-    if needed and not graphs:
-        raise ConfigError(
-            f"recipe {config.recipe} needs a class graph and got none; give --graph FILE "
-            "(made by kgtool build-relation or build-attribute)"
-        )
-    if graphs and not needed:
-        raise ConfigError(
-            f"--graph {graphs[0]}: no head of recipe {config.recipe} reads a graph; leave --graph out, or "
-            "take a recipe with one (detector recipes)"
-        )
 
 
 def check_same_config(config: Config, out: Path) -> None:
