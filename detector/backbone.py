@@ -18,6 +18,7 @@ from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
 from detector.config import BackboneConfig
 from detector.errors import ConfigError, InputError, MissingResourceError
+from detector.heads import dilated
 from detector.interfaces import BlockConfig, FeatureMaps
 from detector.resnet import build_resnet, chosen_places, is_added
 
@@ -26,7 +27,7 @@ Norm = Callable[[int], nn.Module]
 #: Layers of a ResNet from the top: what `trainable_layers` counts.
 RESNET_LAYERS = ("layer4", "layer3", "layer2", "layer1", "conv1")
 
-#: Channels of every level of torchvision's feature pyramid.
+#: Channels of every level of torchvision's feature pyramid, and of C5's thin map.
 FPN_CHANNELS = 256
 
 #: BatchNorm's step counter: not a weight, and not there when statistics are frozen.
@@ -88,6 +89,30 @@ class C4Body(nn.Module):
         return {"0": features}
 
 
+class C5Body(nn.Module):
+    """A whole ResNet, the fourth layer dilated instead of strided, made thin: one map at stride 16.
+
+    As in the official codes of Relation Networks and DCN: a 1x1 convolution to 256 channels, ReLU.
+
+    Args:
+        network: its layers are taken over under their names.
+
+    Raises:
+        ConfigError: its fourth layer is deformable.
+    """
+
+    def __init__(self, network: ResNet) -> None:
+        super().__init__()
+        self.body = C4Body(network)
+        dilated(self.body.layer4)
+        self.thin = nn.Conv2d(network.inplanes, FPN_CHANNELS, 1)
+
+    def forward(self, images_B3HW: Tensor) -> dict[str, Tensor]:
+        """Compute the map."""
+        features = self.body(images_B3HW)["0"]
+        return {"0": self.thin(self.body.layer4(features)).relu()}
+
+
 class TinyBody(nn.Module):
     """A three-stage network for images of about 128 px on a CPU: one map of 48 channels at stride 4.
 
@@ -146,6 +171,8 @@ def build_backbone(config: BackboneConfig) -> Backbone:
     elif config.maps == "c4":
         network = _resnet(config, norm)
         backbone = Backbone(C4Body(network), (16,), network.inplanes // 2)
+    elif config.maps == "c5":
+        backbone = Backbone(C5Body(_resnet(config, norm)), (16,), FPN_CHANNELS)
     else:
         strides = (4, 8, 16, 32, 64) if config.maps == "p2-p6" else (8, 16, 32, 64, 128)
         backbone = Backbone(_with_pyramid(_resnet(config, norm), config.maps), strides, FPN_CHANNELS)

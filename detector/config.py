@@ -54,8 +54,9 @@ class BackboneConfig:
     weights: str = "none"  #: none, imagenet (torchvision's download) or a file (.safetensors, .pth)
     trainable_layers: int = 5  #: how many of torchvision's five ResNet layers train, from the top
     norm: Literal["batch", "frozen", "group"] = "batch"  #: frozen: statistics and scales stay as loaded
-    #: levels of the pyramid, strides 4 to 64 or 8 to 128; c4: one map of stride 16, layer4 is the heads'
-    maps: Literal["p2-p6", "p3-p7", "c4"] = "p2-p6"
+    #: levels of the pyramid, strides 4 to 64 or 8 to 128; c4: one map of stride 16, layer4 is the heads';
+    #: c5: one map of stride 16 behind a dilated layer4
+    maps: Literal["p2-p6", "p3-p7", "c4", "c5"] = "p2-p6"
     blocks: tuple[BlockConfig, ...] = ()  #: context blocks inside it, all of which train
     deformable: tuple[str, ...] = ()  #: a ResNet's layers whose 3x3 convolutions are deformable ("layer4")
 

@@ -165,7 +165,8 @@ def dilated(layer: nn.Module) -> nn.Module:
     for name, part in layer.named_modules():
         if name.endswith(".offset"):
             raise ConfigError(
-                "model.backbone.deformable: found a light head, which dilates plain layers only"
+                "model.backbone.deformable: found layer4 with a light head or maps=c5, which dilates plain "
+                "layers only"
             )
         if isinstance(part, nn.Conv2d):
             part.stride = (1, 1)

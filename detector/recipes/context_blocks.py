@@ -19,8 +19,9 @@ from detector.recipes.mask_rcnn import (
     mask_rcnn_r50_fpn_coco,
     mask_rcnn_r101_fpn_coco,
     mask_rcnn_rx50_fpn_coco,
+    mask_rcnn_rx101_fpn_coco,
 )
-from detector.recipes.sizes import plain_stage, renamed, sample_size, with_backbone, with_blocks
+from detector.recipes.sizes import plain_stage, renamed, sample_size, with_blocks
 
 
 def se_mask_rcnn_rx50_fpn_coco() -> Config:
@@ -179,7 +180,7 @@ def _rx50(name: str, block: BlockConfig) -> Config:
 
 def _rx101(name: str, block: BlockConfig) -> Config:
     """The same on ResNeXt-101."""
-    return with_backbone(_rx50(name, block), "resnext101_32x4d")
+    return with_blocks(renamed(name, mask_rcnn_rx101_fpn_coco()), block)
 
 
 #: What `detector.recipes` lists of this file.

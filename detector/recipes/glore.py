@@ -1,7 +1,7 @@
 """Recipes of GloRe."""
 
 from detector.config import Config
-from detector.reasoning.glore import GloReConfig
+from detector.reasoning.glore import PLACES_101, GloReConfig
 from detector.recipes.sizes import full_size, plain_stage, sample_size, with_blocks
 
 
@@ -20,6 +20,18 @@ def glore_r50_fpn_coco() -> Config:
     return with_blocks(config, GloReConfig())
 
 
+def glore_r101_fpn_coco() -> Config:
+    """Faster R-CNN, ResNet-101-FPN with five GloRe units, 800 px, 12 epochs.
+
+    Command: detector train --data COCO --eval-split val --recipe glore_r101_fpn_coco --out runs/glore_r101
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: unknown; the Reasoning-RCNN paper has 37.3 AP without units (faster_rcnn_r101_fpn).
+    Table: none. Places are the published ones of ResNet-101; units start as in glore_r50_fpn_coco.
+    """
+    config = full_size("glore_r101_fpn_coco", "resnet101", stages=plain_stage(1024))
+    return with_blocks(config, GloReConfig(at=PLACES_101))
+
+
 def glore_sample() -> Config:
     """Faster R-CNN, tiny backbone with a GloRe unit after each stage, 128 px: beside faster_rcnn_sample.
 
@@ -34,5 +46,6 @@ def glore_sample() -> Config:
 #: What `detector.recipes` lists of this file.
 RECIPES = (
     glore_r50_fpn_coco,
+    glore_r101_fpn_coco,
     glore_sample,
 )

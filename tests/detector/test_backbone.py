@@ -10,11 +10,12 @@ from torch import nn
 from torchvision.models import ResNet18_Weights, resnet18
 from torchvision.ops import FrozenBatchNorm2d
 
-from detector.backbone import build_backbone
+from detector.backbone import build_backbone, load_matching
 from detector.config import BackboneConfig, ProposalConfig
-from detector.errors import InputError, MissingResourceError
+from detector.errors import ConfigError, InputError, MissingResourceError
 from detector.interfaces import HeadConfig
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
+from detector.resnet import build_resnet
 
 NORM_KINDS = {"batch": nn.BatchNorm2d, "frozen": FrozenBatchNorm2d, "group": nn.GroupNorm}
 
@@ -36,6 +37,37 @@ def test_a_backbone_normalises_as_asked(name: str, norm: str, kind: type[nn.Modu
     norms = [module for module in backbone.modules() if isinstance(module, tuple(NORM_KINDS.values()))]
     assert len(norms) > 3
     assert all(type(module) is kind for module in norms)
+
+
+def test_a_c5_backbone_is_the_plain_network_up_to_a_dilated_fourth_layer_and_a_thin_map() -> None:
+    torch.manual_seed(0)
+    backbone = build_backbone(BackboneConfig("resnet18", maps="c5")).eval()
+    image = torch.rand(1, 3, 64, 96)
+    plain = build_resnet("resnet18", nn.BatchNorm2d)
+    torch.manual_seed(1)
+    weights = {name: torch.randn_like(value) / 10 for name, value in plain.named_parameters()}
+    plain.load_state_dict(weights, strict=False)
+    (message,) = load_matching(backbone, weights, source="plain")
+    assert "not used" not in message
+    plain.eval()
+    expected = plain.maxpool(plain.relu(plain.bn1(plain.conv1(image))))
+    for name in ("layer1", "layer2", "layer3"):
+        expected = plain.get_submodule(name)(expected)
+    for module in plain.layer4.modules():
+        if isinstance(module, nn.Conv2d):
+            module.stride = (1, 1)
+            if module.kernel_size == (3, 3):
+                module.dilation = module.padding = (2, 2)
+    expected = backbone.body.thin(plain.layer4(expected)).relu()
+    (found,) = backbone(image).maps
+    assert found.shape == (1, 256, 4, 6)
+    assert (backbone.strides, backbone.out_channels, backbone.take_top()) == ((16,), 256, None)
+    torch.testing.assert_close(found, expected)
+
+
+def test_a_c5_backbone_does_not_dilate_deformable_convolutions() -> None:
+    with pytest.raises(ConfigError, match="dilates plain layers only"):
+        build_backbone(BackboneConfig("resnet18", maps="c5", deformable=("layer4",)))
 
 
 def test_frozen_norm_and_frozen_layers_do_not_train() -> None:

@@ -12,7 +12,12 @@ from detector.recipes import load_recipe
 from detector.train import train
 
 SAMPLE = Path(__file__).parents[2] / "data" / "sample"
-FULL_SIZE = ("faster_rcnn_r50_c4_coco", "light_head_r101_coco", "faster_rcnn_r50_fpn_dcn_coco")
+FULL_SIZE = (
+    "faster_rcnn_r50_c4_coco",
+    "light_head_r101_coco",
+    "faster_rcnn_r50_fpn_dcn_coco",
+    "relation_r50_c5_coco",
+)
 
 
 def quick(name: str) -> Config:

@@ -26,10 +26,17 @@ def test_a_recipe_says_how_it_is_run_and_what_to_expect(name: str) -> None:
 @pytest.mark.parametrize("name", RECIPES)
 def test_a_recipe_builds_a_model_whose_parts_fit(name: str) -> None:
     config = override(load_recipe(name), {"model.backbone.weights": "none"})
-    model = build_model(config.model, 3, torch.eye(3), torch.eye(3))
+    with torch.device("meta"):  # shapes alone: drawing the weights of all recipes takes minutes
+        model = build_model(config.model, 3, torch.eye(3), torch.eye(3))
     num_stages = {"reasoning": 2, "sgrn": 2, "stacked": 2, "cascade": 3}
     before_stages = "retinanet" in name  # its dense head does what elsewhere a first stage does
     assert len(model.stages) == num_stages.get(name.partition("_")[0], 1) - before_stages
+
+
+def differing(one: str, other: str) -> set[str]:
+    """The settings in which two recipes differ."""
+    flat = [flatten(load_recipe(name)) for name in (one, other)]
+    return {key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key)}
 
 
 def test_recipes_have_the_printed_form_unless_their_name_says_otherwise() -> None:
@@ -53,9 +60,7 @@ def test_reasoning_and_baseline_differ_in_the_second_stage_alone() -> None:
         ("stacked_plain_sample", "faster_rcnn_sample"),
         ("sgrn_sample", "stacked_plain_sample"),
     ):
-        one, other = flatten(load_recipe(reasoning)), flatten(load_recipe(plain))
-        differing = {key for key in one.keys() | other.keys() if one.get(key) != other.get(key)}
-        assert all(key == "recipe" or key.startswith("model.stages.1.") for key in differing)
+        assert all(key.startswith("model.stages.1.") for key in differing(reasoning, plain))
 
 
 def test_an_unknown_recipe_gets_its_near_names() -> None:
@@ -64,18 +69,58 @@ def test_an_unknown_recipe_gets_its_near_names() -> None:
 
 
 def test_relation_networks_differ_from_their_baselines_in_the_head_alone_and_then_in_the_removal() -> None:
-    def differing(one: str, other: str) -> set[str]:
-        flat = [flatten(load_recipe(name)) for name in (one, other)]
-        return {key for key in flat[0].keys() | flat[1].keys() if flat[0].get(key) != flat[1].get(key)}
-
     for relation, plain in (
         ("relation_sample", "faster_rcnn_sample"),
         ("relation_r101_fpn_coco", "relation_plain_r101_fpn_coco"),
+        ("relation_r50_c5_coco", "relation_plain_r50_c5_coco"),
+        ("relation_r101_c5_coco", "relation_plain_r101_c5_coco"),
     ):
         assert all(key.startswith("model.stages.0.head.") for key in differing(relation, plain))
     for learned, relation in (
         ("relation_nms_r101_fpn_coco", "relation_r101_fpn_coco"),
         ("relation_nms_r50_fpn_coco", "relation_r50_fpn_coco"),
+        ("relation_nms_r101_c5_coco", "relation_r101_c5_coco"),
+        ("soft_nms_r50_c5_coco", "relation_plain_r50_c5_coco"),
+        ("learned_nms_end_to_end_r50_c5_coco", "relation_plain_r50_c5_coco"),
     ):
         assert all(key.startswith("model.duplicate_removal.") for key in differing(learned, relation))
     assert flatten(load_recipe("relation_nms_frozen_r101_fpn_coco"))["train.part"] == "duplicate_removal"
+
+
+#: Rows of the papers' ablations, by the recipe that they vary and the part of it.
+ABLATIONS: dict[tuple[str, str], dict[str, dict[str, object]]] = {
+    ("relation_r50_c5_coco", "model.stages.0.head"): {
+        "relation_no_geometry_r50_c5_coco": {"geometry": "none"},
+        "relation_unary_r50_c5_coco": {"geometry": "unary"},
+        "relation_heads_1_r50_c5_coco": {"heads": 1},
+        "relation_heads_2_r50_c5_coco": {"heads": 2},
+        "relation_heads_4_r50_c5_coco": {"heads": 4},
+        "relation_heads_8_r50_c5_coco": {"heads": 8},
+        "relation_heads_32_r50_c5_coco": {"heads": 32},
+        "relation_modules_1_0_r50_c5_coco": {"r2": 0},
+        "relation_modules_0_1_r50_c5_coco": {"r1": 0},
+        "relation_modules_2_2_r50_c5_coco": {"r1": 2, "r2": 2},
+        "relation_modules_4_4_r50_c5_coco": {"r1": 4, "r2": 4},
+    },
+    ("learned_nms_r50_c5_coco", "model.duplicate_removal"): {
+        "learned_nms_050_r50_c5_coco": {"thresholds": (0.5,)},
+        "learned_nms_075_r50_c5_coco": {"thresholds": (0.75,)},
+        "learned_nms_no_geometry_r50_c5_coco": {"thresholds": (0.5,), "geometry": "none"},
+        "learned_nms_unary_r50_c5_coco": {"thresholds": (0.5,), "geometry": "unary"},
+    },
+    ("reasoning_rcnn_r101_fpn_coco", "model.stages.1.head"): {
+        "reasoning_rcnn_r101_fpn_identity_coco": {"graph": "identity"},
+        "reasoning_rcnn_r101_fpn_region_pool_coco": {"pool": "region"},
+        "reasoning_rcnn_r101_fpn_no_attention_coco": {"attention": "off"},
+        "reasoning_rcnn_r101_fpn_uniform_coco": {"attention": "uniform"},
+        "reasoning_rcnn_r101_fpn_two_graphs_coco": {},
+    },
+}
+
+
+def test_a_row_of_an_ablation_changes_what_its_table_says_alone() -> None:
+    for (base, part), rows in ABLATIONS.items():
+        for row, values in rows.items():
+            changed = {f"{part}.{name}": value for name, value in values.items()}
+            assert differing(row, base) == set(changed), row
+            assert changed.items() <= flatten(load_recipe(row)).items(), row
