@@ -192,10 +192,13 @@ class UpdateInputs:
         num_classes: C, without background.
         counts_CC: how often two classes were seen together, in both directions; None when the run has no
             graph with such counts.
+        own_CC: pairs of boxes in the images that the run trains on, in both directions; None when it does not
+            train, as in loading a run.
     """
 
     num_classes: int
     counts_CC: Tensor | None = None
+    own_CC: Tensor | None = None
 
 
 class UpdateConfig(Protocol):

@@ -19,6 +19,7 @@ from detector.knowledge import Knowledge, load_knowledge
 from detector.optimizer import build_optimizer, build_schedule
 from detector.rcnn import RCNN, build_model
 from detector.training_state import TrainingState
+from detector.trust import count_pairs
 from detector.weight_average import WeightAverage
 
 
@@ -85,7 +86,9 @@ def build_from(config: Config, inputs: Inputs, init: Path | None) -> tuple[RCNN,
     """
     weights = torch.stack([part.graph_CC for part in inputs.knowledge]) if inputs.knowledge else None
     counts_CC = next((part.counts_CC for part in inputs.knowledge if part.counts_CC is not None), None)
-    model = build_model(config.model, inputs.annotations.num_classes, weights, counts_CC)
+    updated = any(stage.score_update for stage in config.model.stages)
+    own_CC = count_pairs(inputs.annotations) if updated else None
+    model = build_model(config.model, inputs.annotations.num_classes, weights, counts_CC, own_CC)
     messages = [*model.messages, *(message for part in inputs.knowledge for message in part.messages)]
     if init:
         messages.append(load_fitting_weights(model, init, inputs.annotations.class_names))

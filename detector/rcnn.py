@@ -205,7 +205,11 @@ class RCNN(nn.Module):
 
 
 def build_model(
-    config: ModelConfig, num_classes: int, graphs: Tensor | None, counts_CC: Tensor | None = None
+    config: ModelConfig,
+    num_classes: int,
+    graphs: Tensor | None,
+    counts_CC: Tensor | None = None,
+    own_CC: Tensor | None = None,
 ) -> RCNN:
     """Make a detector.
 
@@ -217,6 +221,8 @@ def build_model(
             weights.
         counts_CC: the counts behind a graph in the same order, for a score update; as with graphs, zeros do
             to load a run's weights.
+        own_CC: pairs of boxes in the training images, for a score update that asks them how far to trust the
+            counts; None: there are none to ask.
 
     Raises:
         ConfigError: the parts of `config` do not fit together, or a graph is needed and missing.
@@ -244,7 +250,7 @@ def build_model(
             )
         )
         chosen = stage_config.score_update
-        update = chosen.build(UpdateInputs(num_classes, counts_CC)) if chosen else None
+        update = chosen.build(UpdateInputs(num_classes, counts_CC, own_CC)) if chosen else None
         stages.append(Stage(stage_config, previous, num_classes, pool, update))
     removal = config.duplicate_removal.build(
         RemovalInputs(

@@ -8,7 +8,7 @@ Needs: counts of class pairs, from a relation or co-occurrence graph, diagonal k
 
 Equations:
     e_cd = r_c r_d / N,   r_c = sum_d R_cd,   N = sum_c r_c           pairs expected of independent classes
-    L_cd = (R_cd + k) / (e_cd + k)                                    lift
+    L_cd = 1 + w_c w_d ((R_cd + k) / (e_cd + k) - 1)                  lift, as far as it is trusted
     m_j(c) = log(P_j(0) + sum_d P_j(d) L_dc),   P_j = softmax(l_j)    what region j says about class c
     nu_j = max(1, sum_k 1[IoU(b_j, b_k) > 0.4] (1 - P_k(0)))          proposals that cover the object of j
     u_i(c) = sum_j 1[IoU(b_i, b_j) < 0.3] m_j(c) / nu_j               context of region i
@@ -16,6 +16,7 @@ Equations:
     z_i = log sum_c exp(l_i(c) + lambda u_i(c)) - log sum_c exp(l_i(c)),  c >= 1
 
     R   counts of pairs of classes, symmetric;  k  pseudo-count;  l  class logits, 0 is background;  b  boxes
+    w   trust in each class's row of R, 0 to 1: `detector.trust`; 1 without `trust`
 
     A pair never seen, or of rare classes, has a lift near 1 and says nothing; class frequency is divided out.
     Background and an uncertain region send log 1 = 0 of themselves: no threshold, no gate. Each object speaks
@@ -28,6 +29,9 @@ Shapes: L (C, C), l (R, C + 1), m (S, C), u (R, C); R regions of one image, S of
 Departs from the paper: there is none. What we chose and why, each tried on sample worlds (docs/evidence.md):
     - The sum of messages, not their mean: evidence adds up. log sum P L, not sum P log L: of homonyms the
       lifts are averaged first. One round: a second counts the same evidence again.
+    - The boxes of the training images say which classes a corpus is right about, before any training. A
+      corpus of shuffled names comes out at w = 0: the plain detector. Take a graph of other images: counted
+      from the training images, it is believed because it is their own.
     - P is detached: nothing flows back through what a region says.
     - The strength lambda is fixed unless `learned`. A fixed one acts in evaluation alone: training is plain.
       On the few images that a detector was trained on, P is too good to learn lambda from: take held-out
@@ -49,6 +53,7 @@ from torchvision.ops import box_iou
 from detector.errors import ConfigError
 from detector.interfaces import Regions, UpdateInputs
 from detector.knowledge import BACKGROUND, FOREGROUND, lift_of
+from detector.trust import row_trust, trusted_lift
 
 #: Two regions that overlap less are different objects, and one hears the other.
 APART_IOU = 0.3
@@ -68,6 +73,7 @@ class ClassLiftConfig:
     strength: float = 0.5  #: lambda, where it starts when it is learned
     learned: bool = False  #: learn lambda; else it is fixed and acts in evaluation alone
     smoothing: float = 1.0  #: k, in pairs
+    trust: bool = True  #: let the boxes of the training images say which rows of the counts count
     speakers: int = 300  #: S, regions of an image that speak, those that are most surely objects
 
     def __post_init__(self) -> None:
@@ -97,7 +103,11 @@ class ClassLiftConfig:
         expected = (inputs.num_classes, inputs.num_classes)
         if tuple(inputs.counts_CC.shape) != expected:
             raise ConfigError(f"class counts: found {tuple(inputs.counts_CC.shape)}; expected {expected}")
-        return ClassLift(self, lift_of(inputs.counts_CC, self.smoothing))
+        lift_CC, trust_C = lift_of(inputs.counts_CC, self.smoothing), None
+        if self.trust and inputs.own_CC is not None:
+            trust_C = row_trust(lift_CC, inputs.own_CC)
+            lift_CC = trusted_lift(lift_CC, trust_C)
+        return ClassLift(self, lift_CC, trust_C)
 
 
 class ClassLift(nn.Module):
@@ -106,14 +116,16 @@ class ClassLift(nn.Module):
     Args:
         config: the options.
         lift_CC: symmetric, above 0; 1 means that one class says nothing about the other.
+        trust_C: how far each row was trusted, for the log; None where that was not asked.
     """
 
     excess_CC: Tensor  #: L - 1
 
-    def __init__(self, config: ClassLiftConfig, lift_CC: Tensor) -> None:
+    def __init__(self, config: ClassLiftConfig, lift_CC: Tensor, trust_C: Tensor | None = None) -> None:
         super().__init__()
         self.learned, self.speakers = config.learned, config.speakers
         self.register_buffer("excess_CC", (lift_CC.clamp(min=LEAST_LIFT) - 1).float())
+        self.trust = {} if trust_C is None else {"lift_trust": float(trust_C.mean())}
         #: lambda; a fixed one is the configuration's and not among the weights
         self.strength = nn.Parameter(torch.tensor(config.strength)) if config.learned else config.strength
 
@@ -146,8 +158,8 @@ class ClassLift(nn.Module):
         return (probability_RK[:, FOREGROUND] @ self.excess_CC).log1p()
 
     def diagnostics(self) -> dict[str, float]:
-        """Lambda."""
-        return {"lift_strength": float(torch.as_tensor(self.strength).detach())}
+        """Lambda, and while training the mean of w."""
+        return {"lift_strength": float(torch.as_tensor(self.strength).detach()), **self.trust}
 
 
 def add_context(logits_RK: Tensor, context_RC: Tensor) -> Tensor:

@@ -255,7 +255,7 @@ def test_a_run_with_class_lift_comes_back_and_its_strength_can_be_learned_alone(
         dataset="test",
     )
     save_graph(graph, tmp_path / "graph.npz")
-    few = {"train.epochs": 1, "train.batch_size": 3}
+    few = {"train.epochs": 1, "train.batch_size": 3, "model.stages.0.score_update.trust": False}
     config = override(load_recipe("class_lift_sample"), few)
     train(config, data, tmp_path / "run", graphs=[tmp_path / "graph.npz"], quiet=True)
     loaded = load_run(tmp_path / "run", torch.device("cpu")).model

@@ -41,7 +41,7 @@ def random_counts(seed: int = 3) -> Tensor:
 
 
 def build(config: UpdateConfig, seed: int = 3) -> torch.nn.Module:
-    update = config.build(UpdateInputs(NUM_CLASSES, random_counts(seed)))
+    update = config.build(UpdateInputs(NUM_CLASSES, random_counts(seed), random_counts(seed=4)))
     assert isinstance(update, torch.nn.Module)
     return update.eval()
 
@@ -103,7 +103,8 @@ def test_permuting_the_classes_permutes_the_scores(config: UpdateConfig) -> None
     logits, regions = example()
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     columns = torch.cat([torch.tensor([0]), order + 1])
-    moved = config.build(UpdateInputs(NUM_CLASSES, random_counts()[order][:, order]))
+    own_CC = random_counts(seed=4)
+    moved = config.build(UpdateInputs(NUM_CLASSES, random_counts()[order][:, order], own_CC[order][:, order]))
     assert isinstance(moved, torch.nn.Module)
     torch.testing.assert_close(
         moved.eval()(logits[:, columns], regions), build(config)(logits, regions)[:, columns]
