@@ -47,6 +47,15 @@ class CategoryRecord(msgspec.Struct, gc=False):
     image_count: Any = None
 
 
+class _Group(msgspec.Struct, gc=False):
+    name: str
+    supercategory: str | None = None
+
+
+class _Groups(msgspec.Struct, gc=False):
+    categories: list[_Group]
+
+
 class _Annotation(msgspec.Struct, gc=False):
     image_id: Id
     category_id: Id
@@ -133,6 +142,21 @@ def read_coco(path: Path, *, masks: bool = False) -> CocoFile:
         found = _Records(path, records, _Segmentation)
         segmentation_N = join_texts(bytes(record.segmentation) for record in found)
     return CocoFile(document.images, document.categories, boxes_N, segmentation_N)
+
+
+def read_supercategories(path: Path) -> dict[str, str]:
+    """Read the supercategory of each category by name, "" where it has none.
+
+    Raises:
+        InputError: see `read_coco`.
+    """
+    try:
+        groups = msgspec.json.decode(_view(path), type=_Groups).categories
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from error
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise _not_coco(path, str(error)) from error
+    return {group.name: group.supercategory or "" for group in groups}
 
 
 def _view(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What heads show of themselves: where an image's attention lies, and who looks at whom.
+"""What heads show of themselves: where an image's attention lies, who looks at whom, and what they add.
 
 A head that weighs classes or regions has one of these methods beside its forward. The heads that add nothing
 of the kind have none.
@@ -37,6 +37,17 @@ class RegionHead(Protocol):
 
     def region_weights(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
         """Return how much region i looks at region j, (R, R); rows sum to 1, other images have 0."""
+
+
+@runtime_checkable
+class EnrichingHead(Protocol):
+    """A head that adds to what it sees of a region alone."""
+
+    def feature_parts(self, pooled_RCPP: Tensor, regions: Regions) -> dict[str, Tensor]:
+        """Return features by name: first those before anything is added, then what is added, or the result.
+
+        Parts as wide together as the head's own features are the two halves of these.
+        """
 
 
 def find_class_head(stages: Iterable[Stage]) -> ClassHead | None:

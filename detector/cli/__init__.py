@@ -31,6 +31,11 @@ COMMANDS = {
         "explain_command",
         "The classes, edges and objects behind each score.",
     ),
+    "embed": (
+        "detector.cli.embed",
+        "embed_command",
+        "Objects as points, before and after reasoning.",
+    ),
     "rescore": (
         "detector.cli.rescore",
         "rescore_command",

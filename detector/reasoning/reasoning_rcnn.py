@@ -209,6 +209,12 @@ class ReasoningHead(nn.Module):
             alpha_K = alpha_K * self.num_classes
         return probability_RK @ (alpha_K[:, None] * evolved_KE)
 
+    def feature_parts(self, pooled_RCPP: Tensor, regions: Regions) -> dict[str, Tensor]:
+        """Return f and f' apart."""
+        features_RD, _ = self(pooled_RCPP, regions)
+        own = self.region.out_features
+        return {"f": features_RD[:, :own], "f'": features_RD[:, own:]}
+
     def class_graphs(self) -> Tensor:
         """Return a view of E without background, (G, C, C)."""
         return self.graphs[:, -self.num_classes :, -self.num_classes :]

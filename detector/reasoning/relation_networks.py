@@ -150,10 +150,12 @@ class RelationHead(nn.Module):
 
     def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
         """Return features_RD; no losses."""
-        rows = [torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)]
-        features = [self._of_one_image(pooled_RCPP[mine], regions[mine])[0] for mine in rows]
-        features_RD: Tensor = torch.cat(features)[torch.cat(rows).argsort()]
-        return features_RD, {}
+        return self._image_by_image(pooled_RCPP, regions)[1], {}
+
+    def feature_parts(self, pooled_RCPP: Tensor, regions: Regions) -> dict[str, Tensor]:
+        """Return the features before and after the modules behind fc7, the same where there are none."""
+        before_RD, after_RD = self._image_by_image(pooled_RCPP, regions)
+        return {"before the last modules": before_RD.relu(), "after": after_RD}
 
     def region_weights(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
         """Return w of the last module, the mean of its heads, (R, R), as in the paper's figure 4."""
@@ -161,7 +163,7 @@ class RelationHead(nn.Module):
         for image in range(regions.num_images):
             rows = torch.nonzero(regions.image_R == image).flatten()
             seen = rows if regions.proposed_R is None else rows[regions.proposed_R[rows]]
-            _, weight = self._of_one_image(pooled_RCPP[rows], regions[rows])
+            *_, weight = self._of_one_image(pooled_RCPP[rows], regions[rows])
             if weight is not None:
                 weight_RR[rows] = 0.0
                 weight_RR[rows[:, None], seen] = weight.mean(dim=0)
@@ -171,8 +173,16 @@ class RelationHead(nn.Module):
         """Nothing."""
         return {}
 
-    def _of_one_image(self, pooled_NCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor | None]:
-        """Features, and w of the last module; None without modules."""
+    def _image_by_image(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
+        """What fc7 gives, and the features."""
+        rows = [torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)]
+        found = [self._of_one_image(pooled_RCPP[mine], regions[mine])[:2] for mine in rows]
+        order = torch.cat(rows).argsort()
+        before_RD, after_RD = (torch.cat(features)[order] for features in zip(*found, strict=True))
+        return before_RD, after_RD
+
+    def _of_one_image(self, pooled_NCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What fc7 gives, the features, and w of the last module; None without modules."""
         weight: Tensor | None = None
         seen: Index = slice(None) if regions.proposed_R is None else regions.proposed_R
         config, boxes = self.config, regions.boxes_R4
@@ -180,10 +190,10 @@ class RelationHead(nn.Module):
         features: Tensor = self.fc6(pooled_NCPP.flatten(1))
         for relation in self.relations6:
             features, weight = relation.relate(features, seen, place)
-        features = self.fc7(features.relu())
+        features = before = self.fc7(features.relu())
         for relation in self.relations7:
             features, weight = relation.relate(features, seen, place)
-        return features.relu(), weight
+        return before, features.relu(), weight
 
 
 class LearnedRemoval(nn.Module):

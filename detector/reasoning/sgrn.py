@@ -260,6 +260,12 @@ class SGRNHead(nn.Module):
                 weight_RR[rows[:, None], rows[index_Rt]] = edge_Rt
         return weight_RR
 
+    def feature_parts(self, pooled_RCPP: Tensor, regions: Regions) -> dict[str, Tensor]:
+        """Return f and h apart."""
+        features_RD, _ = self(pooled_RCPP, regions)
+        own = self.region.out_features
+        return {"f": features_RD[:, :own], "h": features_RD[:, own:]}
+
     def embed_nodes(self, regions: Regions) -> Tensor:
         """Return v, (R, D + 1): what the stage before takes each region for, as a row of its class layer."""
         assert regions.logits_RK is not None
