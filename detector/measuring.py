@@ -58,13 +58,14 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     Attributes:
         peak: the most that were alive at once.
+        now: alive now.
     """
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.peak = 0
+        self.now = 0
         self._bytes_by_storage: dict[int, int] = {}
-        self._now = 0
 
     def __torch_dispatch__(
         self, function: Any, types: Any, args: Any = (), kwargs: dict[str, Any] | None = None
@@ -81,12 +82,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]
         key = storage._cdata
         if key not in self._bytes_by_storage:
             self._bytes_by_storage[key] = storage.nbytes()
-            self._now += storage.nbytes()
-            self.peak = max(self.peak, self._now)
+            self.now += storage.nbytes()
+            self.peak = max(self.peak, self.now)
             weakref.finalize(storage, self._remove, key)
 
     def _remove(self, key: int) -> None:
-        self._now -= self._bytes_by_storage.pop(key)
+        self.now -= self._bytes_by_storage.pop(key)
 
 
 class Stopwatch:

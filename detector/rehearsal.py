@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from detector.batch_search import with_found_batch
 from detector.config import Config
 from detector.data import ImageDataset, iter_batches, load_batches
 from detector.device import pick_device
@@ -28,6 +29,7 @@ def rehearse(
     max_images: int | None = None,
     device: str = "auto",
     overwrite: bool = False,
+    auto_batch: bool = False,
 ) -> dict[str, Any]:
     """Check configuration, data, graphs, model and `out`; run one batch forward and backward.
 
@@ -42,9 +44,11 @@ def rehearse(
         max_images: images of each split.
         device: "auto", "cpu" or "cuda".
         overwrite: a run in `out` may be replaced.
+        auto_batch: find the batch first.
 
     Returns:
-        images, classes, weights and steps that there would be, the losses of the batch, and messages.
+        images, classes, weights, images a step and steps that there would be, the losses of the batch, and
+        messages.
 
     Raises:
         ConfigError, InputError, ClassMatchError, OutputExistsError, TrainingError: as `train`.
@@ -53,6 +57,7 @@ def rehearse(
     check_run_folder_free(out, overwrite=overwrite)
     target_device = pick_device(device)
     inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
+    config, found = with_found_batch(config, inputs, target_device) if auto_batch else (config, [])
     seed_everything(config.train.seed)
     model, messages = build_from(config, inputs, init)
     model.to(target_device)
@@ -79,7 +84,8 @@ def rehearse(
         "eval_images": inputs.evaluated.num_images,
         "classes": inputs.annotations.num_classes,
         "weights": sum(parameter.numel() for parameter in model.parameters()),
+        "batch_size": config.train.batch_size,
         "steps": config.train.epochs * steps_in_epoch(config.train, inputs.annotations),
         "losses": numbers,
-        "messages": messages,
+        "messages": [*found, *messages],
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from detector.batch_search import check_alone, with_found_batch
 from detector.card import TrainedOn
 from detector.checkpoint import (
     CONFIG_FILE,
@@ -23,7 +24,7 @@ from detector.environment import describe_environment
 from detector.errors import ConfigError, OutputExistsError, TrainingError
 from detector.files import check_folder_free, load_json
 from detector.optimizer import peak_lr
-from detector.overrides import flatten
+from detector.overrides import flatten, override
 from detector.preparation import (
     Inputs,
     build_from,
@@ -58,6 +59,7 @@ def train(
     resume: bool = False,
     max_minutes: float | None = None,
     tensorboard: bool = False,
+    auto_batch: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
     """Train a detector and evaluate it; `out` becomes a run folder.
@@ -82,6 +84,8 @@ def train(
         resume: go on with the run in `out` if it was stopped; a finished one is left as it is.
         max_minutes: stop after the step in which so many minutes have passed.
         tensorboard: write the log to `out`/tensorboard too.
+        auto_batch: instead of `config.train.batch_size` take the largest batch that fits into memory (see
+            `detector.batch_search`); of a run that goes on, the number that it was started with.
         quiet: nothing on stderr.
 
     Returns:
@@ -89,7 +93,8 @@ def train(
         that the clock stopped, `stopped_after_step`; nothing in other processes than the first.
 
     Raises:
-        ConfigError: a graph is missing or useless, or parts of the configuration do not fit.
+        ConfigError: a graph is missing or useless, parts of the configuration do not fit, or several
+            processes shall find their batch.
         InputError: the data is not what it should be.
         ClassMatchError: graph, data and evaluation data do not name the same classes.
         OutputExistsError: `out` is there and `overwrite` is false.
@@ -100,6 +105,11 @@ def train(
     if tensorboard:
         check_tensorboard()
     with join_processes(device) as processes:
+        if auto_batch:
+            check_alone(processes)
+        if auto_batch and resume and (out / CONFIG_FILE).is_file():
+            config = override(config, {"train.batch_size": load_config(out).train.batch_size})
+            auto_batch = False
         if resume and (out / METRICS_FILE).is_file() and not (out / STATE_FILE).is_file():
             check_same_config(config, out)
             return load_json(out / METRICS_FILE) if processes.first else {}
@@ -111,6 +121,7 @@ def train(
             check_run_folder_free(out, overwrite=overwrite or begun)
         target_device = pick_device(device, processes.local_rank)
         inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
+        config, found = with_found_batch(config, inputs, target_device) if auto_batch else (config, [])
         seed_everything(config.train.seed)
         model, messages = build_from(config, inputs, None if going_on else init)
         state = start_state(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
@@ -130,7 +141,7 @@ def train(
             StopRequest(max_minutes) as stop,
             _log(out, state, processes, tensorboard, quiet) as log,
         ):
-            for text in [*opening, *messages]:
+            for text in [*opening, *found, *messages]:
                 log.message(text)
             loop = Loop(
                 config,

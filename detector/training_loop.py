@@ -107,7 +107,7 @@ def fit(state: TrainingState, loop: Loop) -> bool:
         observed = []
         try:
             for dataset_positions, parts in _loaded(batches[done:], dataset, loop):
-                numbers = _step(net, state, dataset_positions, parts, loop)
+                numbers = take_step(net, state, dataset_positions, parts, loop)
                 observed.append(_diagnostics(state.model))
                 loop.log.step(state.step, numbers.pop("lr"), numbers, observed[-1])
                 if _wants_to_stop(loop):
@@ -125,14 +125,29 @@ def fit(state: TrainingState, loop: Loop) -> bool:
     return True
 
 
-def _step(
+def take_step(
     net: nn.Module,
     state: TrainingState,
     sizes: Sequence[int],
     parts: Iterator[tuple[list[Tensor], list[dict[str, Tensor]]]],
     loop: Loop,
 ) -> dict[str, float]:
-    """One step of the optimiser over all parts of a batch; its losses by name, and its learning rate."""
+    """Take one step of the optimiser over all parts of a batch.
+
+    Args:
+        net: the model, or what trains it in several processes.
+        state: changed in place.
+        sizes: how many images each part has.
+        parts: images and targets.
+        loop: what stays the same.
+
+    Returns:
+        the losses by name, and the learning rate, "lr".
+
+    Raises:
+        InputError: an image cannot be read.
+        TrainingError: a number is not finite.
+    """
     settings = loop.settings
     sums: dict[str, Tensor] = {}
     shown: list[int] = []

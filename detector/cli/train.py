@@ -10,6 +10,16 @@ from click.core import ParameterSource
 from detector.cli.output import echo_json, echo_metrics
 
 
+class BatchSize(click.ParamType):  # type: ignore[type-arg]
+    """A number from 1 on, or "auto"."""
+
+    name = "integer or auto"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Convert what stands on the command line or in the environment."""
+        return value if value == "auto" else click.IntRange(min=1).convert(value, param, ctx)
+
+
 @click.command("train")
 @click.option(
     "--data", type=click.Path(path_type=Path), required=True, help="Data folder (COCO JSON and images)."
@@ -27,7 +37,11 @@ from detector.cli.output import echo_json, echo_metrics
     "--init", type=click.Path(path_type=Path), help="Run whose weights to start from, where they fit."
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Epochs (train.epochs).")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images a step (train.batch_size).")
+@click.option(
+    "--batch-size",
+    type=BatchSize(),
+    help="Images a step (train.batch_size); auto: the largest power of two that fits into memory.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all that is drawn (train.seed).")
 @click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting; may be repeated."
@@ -83,7 +97,7 @@ def train_command(
     recipe: str,
     out: Path,
     epochs: int | None,
-    batch_size: int | None,
+    batch_size: int | str | None,
     seed: int | None,
     assignments: tuple[str, ...],
     resume: str,
@@ -109,12 +123,16 @@ def train_command(
     from detector.recipes import load_recipe
     from detector.train import train
 
-    flags = {"train.epochs": epochs, "train.batch_size": batch_size, "train.seed": seed}
+    options["auto_batch"] = batch_size == "auto"
+    number = None if batch_size == "auto" else batch_size
+    flags = {"train.epochs": epochs, "train.batch_size": number, "train.seed": seed}
     given = {key: value for key, value in flags.items() if value is not None}
     assigned = parse_assignments(assignments)
     config = override(load_recipe(recipe), {**assigned, **given})
     if show_config:
         sources = {**dict.fromkeys(assigned, _source("assignments")), **{key: _source(key) for key in given}}
+        if options["auto_batch"]:
+            sources["train.batch_size"] = f"{_source('batch_size')}: auto, found before the first step"
         _echo_config(config, sources, as_json=as_json)
         return
     if dry_run:
@@ -164,7 +182,7 @@ def _echo_rehearsal(found: dict[str, Any], *, as_json: bool) -> None:
     click.echo(
         f"{found['recipe']}: {found['weights'] / 1e6:.2f} M weights on {found['device']}, {found['classes']} "
         f"classes, {found['train_images']} images to train on, {found['eval_images']} to evaluate on, "
-        f"{found['steps']} steps"
+        f"{found['steps']} steps of {found['batch_size']} images"
     )
     losses = ", ".join(f"{name} {value:.3f}" for name, value in found["losses"].items())
     click.echo(f"one batch forward and backward: {losses}; nothing was written")
