@@ -13,11 +13,15 @@ WITHOUT_CHANCE: dict[str, object] = {
 }
 
 
-def two_losses(model: RCNN, lr: float = 0.02, *, masks: bool = False) -> list[float]:
-    """The summed losses of two steps on two striped images, with weights from a formula."""
-    for weight in model.parameters():
+def two_losses(model: RCNN, lr: float = 0.02, *, masks: bool = False, spread: float = 1.0) -> list[float]:
+    """The summed losses of two steps on two striped images, with weights from a formula.
+
+    A single number keeps its start. With a `spread` of 1 most logits are near zero, and a part deep inside
+    the detector hardly shows in the losses; with 2 it does.
+    """
+    for weight in (weight for weight in model.parameters() if weight.ndim):
         wave = torch.sin(torch.arange(weight.numel(), dtype=torch.float64) * 0.7 + weight.ndim)
-        weight.data = (wave * (2 / max(weight[0].numel(), 16)) ** 0.5).reshape(weight.shape).float()
+        weight.data = (wave * spread * (2 / max(weight[0].numel(), 16)) ** 0.5).reshape(weight.shape).float()
     optimizer = torch.optim.SGD(model.parameters(), lr=lr)
     grid = torch.arange(64.0)
     stripes = 0.5 + 0.5 * torch.sin(grid[:, None] * 0.5) * torch.cos(grid * 0.3)

@@ -74,6 +74,14 @@ def name_of(config: BlockConfig) -> str:
     return "-".join([type(config).__name__.removesuffix("Config"), *words])
 
 
+#: Of each kind the first and the last of its variants: compiling takes a second.
+KINDS = [
+    config
+    for _, same in itertools.groupby(VARIANTS, type)
+    for kinds in [list(same)]
+    for config in dict.fromkeys((kinds[0], kinds[-1]))
+]
+
 every_block = pytest.mark.parametrize("config", VARIANTS, ids=name_of)
 
 #: What a block is at the start: the identity, the ReLU whose place it takes, or something else.
@@ -186,6 +194,22 @@ def test_a_block_trains_on_one_image(config: BlockConfig) -> None:
     block = config.build(CHANNELS).train()
     block(random_map(1, CHANNELS, 3, 3)).sum().backward()
     assert all(torch.isfinite(w.grad).all() for w in block.parameters() if w.grad is not None)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, while it traces
+@pytest.mark.parametrize("config", KINDS, ids=name_of)
+def test_a_compiled_block_gives_what_the_plain_one_gives(config: BlockConfig) -> None:
+    """Traced whole with its gradients, and run by torch itself: no compiler is needed."""
+    torch.compiler.reset()
+    block, maps = build(config), random_map(2, CHANNELS, 3, 4)
+    weights = random_map(2, CHANNELS, 3, 4, seed=2)
+    found = []
+    for run in (block, torch.compile(block, backend="aot_eager", fullgraph=True)):
+        block.zero_grad()
+        enriched = run(maps)
+        (enriched * weights).sum().backward()
+        found.append([enriched, *(weight.grad for weight in block.parameters())])
+    torch.testing.assert_close(found[1], found[0])
 
 
 # --- the plain rivals, in loops

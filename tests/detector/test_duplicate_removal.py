@@ -49,6 +49,9 @@ def variants() -> Iterator[RemovalConfig]:
 
 
 VARIANTS = list(variants())
+#: One of each kind: compiling takes seconds.
+KINDS = list({type(config): config for config in VARIANTS}.values())
+
 every_removal = pytest.mark.parametrize(
     "config",
     VARIANTS,
@@ -194,6 +197,34 @@ def test_half_precision_is_finite_and_near(config: RemovalConfig) -> None:
     assert all(torch.isfinite(loss) for loss in losses.values())
     for one, other in zip(exact, rough, strict=True):
         torch.testing.assert_close(one["scores"], other["scores"].float(), rtol=0.05, atol=0.05)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, while it traces
+@pytest.mark.filterwarnings("ignore:`create_unbacked_symint` is deprecated")  # torchvision's, in its NMS
+@pytest.mark.parametrize("config", KINDS, ids=lambda config: type(config).__name__)
+def test_a_compiled_removal_gives_what_the_plain_one_gives(config: RemovalConfig) -> None:
+    """Traced with its gradients and run by torch itself: no compiler is needed. One image: each is traced."""
+    torch.compiler.reset()
+    removal = build(config)
+    mine = torch.tensor(IMAGES) == 0
+    scores, boxes, features, regions = example()
+    inputs = (
+        scores[mine],
+        boxes[mine],
+        features[mine],
+        replace(regions[mine], sizes_B2=regions.sizes_B2[:1]),
+    )
+    targets = [{"boxes": boxes[mine][:2] + 1, "labels": torch.tensor([1, 3])}]
+    found = []
+    for run in (removal, torch.compile(removal, backend="aot_eager")):
+        with torch.no_grad():
+            ((detections,), _) = run(*inputs, None)
+        _, losses = run(*inputs, targets)
+        weights = list(nn.ModuleList([removal]).parameters())
+        gradients = torch.autograd.grad(list(losses.values()), weights) if losses else ()
+        found.append([detections, losses, gradients])
+    assert len(found[0][0]["boxes"]) > 1
+    torch.testing.assert_close(found[1], found[0])
 
 
 class Witness(nn.Module):

@@ -147,6 +147,24 @@ def test_diagnostics_are_plain_numbers(config: UpdateConfig) -> None:
     assert all(isinstance(value, float) for value in update.diagnostics().values())
 
 
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, while it traces
+@every_update
+@pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
+def test_a_compiled_update_gives_what_the_plain_one_gives(config: UpdateConfig, training: bool) -> None:
+    """Traced with its gradients and run by torch itself: no compiler is needed, and it takes a second."""
+    torch.compiler.reset()
+    update, (logits, regions) = build(config).train(training), example()
+    weights = torch.randn(logits.shape, generator=torch.Generator().manual_seed(2))
+    found = []
+    for run in (update, torch.compile(update, backend="aot_eager")):
+        update.zero_grad()
+        given = logits.clone().requires_grad_()
+        changed = run(given, regions)
+        (changed * weights).sum().backward()
+        found.append([changed, given.grad, *(weight.grad for weight in update.parameters())])
+    torch.testing.assert_close(found[1], found[0])
+
+
 def test_without_an_update_a_stage_has_none() -> None:
     assert all(stage.score_update is None for stage in tiny_model().stages)
 
