@@ -201,7 +201,7 @@ def test_a_block_trains_on_one_image(config: BlockConfig) -> None:
 def test_a_compiled_block_gives_what_the_plain_one_gives(config: BlockConfig) -> None:
     """Traced whole with its gradients, and run by torch itself: no compiler is needed."""
     torch.compiler.reset()
-    block, maps = build(config), random_map(2, CHANNELS, 3, 4)
+    block, maps = build(config).train(), random_map(2, CHANNELS, 3, 4)
     weights = random_map(2, CHANNELS, 3, 4, seed=2)
     found = []
     for run in (block, torch.compile(block, backend="aot_eager", fullgraph=True)):

@@ -49,8 +49,8 @@ def variants() -> Iterator[RemovalConfig]:
 
 
 VARIANTS = list(variants())
-#: One of each kind: compiling takes seconds.
-KINDS = list({type(config): config for config in VARIANTS}.values())
+#: The first variant of each kind: compiling takes seconds.
+KINDS = list({type(config): config for config in reversed(VARIANTS)}.values())
 
 every_removal = pytest.mark.parametrize(
     "config",
@@ -208,12 +208,8 @@ def test_a_compiled_removal_gives_what_the_plain_one_gives(config: RemovalConfig
     removal = build(config)
     mine = torch.tensor(IMAGES) == 0
     scores, boxes, features, regions = example()
-    inputs = (
-        scores[mine],
-        boxes[mine],
-        features[mine],
-        replace(regions[mine], sizes_B2=regions.sizes_B2[:1]),
-    )
+    alone = replace(regions[mine], sizes_B2=regions.sizes_B2[:1])
+    inputs = (scores[mine], boxes[mine], features[mine], alone)
     targets = [{"boxes": boxes[mine][:2] + 1, "labels": torch.tensor([1, 3])}]
     found = []
     for run in (removal, torch.compile(removal, backend="aot_eager")):
