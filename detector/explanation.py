@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from torchvision.ops import box_iou
 
-from detector.head_views import ClassHead, RegionHead, without_edge
+from detector.edge_effects import EdgeEffect, Message, Scene, edge_effects
+from detector.head_views import ClassHead, RegionHead
 from detector.interfaces import Regions
 from detector.knowledge import FOREGROUND
 from detector.rcnn import RCNN
@@ -21,31 +22,8 @@ from detector.rcnn import RCNN
 #: Regions that overlap a detection by this are looks at the same object.
 SAME_IOU = 0.5
 
-#: A graph with at most so many edges has every one of them tried.
-EVERY_EDGE = 400
-
-#: Of a larger one, so many times more are tried than shown.
-TRIED = 3
-
 #: A score that moves by less than this has not moved; sums in another order do that.
 LEAST_CHANGE = 1e-5
-
-
-@dataclass(frozen=True)
-class EdgeEffect:
-    """An edge of a class graph, and a detection's score without it.
-
-    Attributes:
-        graph: which of the head's graphs, from 0.
-        classes: the two, 0..C-1; the same twice for a loop.
-        weight: of the edge, the larger of both directions.
-        score: of the detection without the edge.
-    """
-
-    graph: int
-    classes: tuple[int, int]
-    weight: float
-    score: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +49,8 @@ class ExplainedDetection:
         box_4: xyxy px of the image.
         class_index: 0..C-1.
         score: of the class, 0..1, before duplicates are removed.
-        edges: those that moved the score most, the largest change first; none without a class graph.
+        edges: those between classes that moved the score most, the largest change first; none without a
+            class graph.
         objects: the same of other detections.
         looks_M4: boxes of the regions that its own region looks at most, px; none where no head looks.
         looks_M: the weights of these.
@@ -113,8 +92,9 @@ def explain(
 ) -> Explanation:
     """Explain the best detections of an image.
 
-    Of a large graph not every edge is tried: those are that carry the largest messages to the region, P alpha
-    E of Reasoning-RCNN's equation 1, three times as many as are asked for. One that moves more may be missed.
+    Of a large graph not every edge is tried: those are that carry the largest messages to the region (P alpha
+    E of Reasoning-RCNN's equation 1; P of the region times L - 1 times what it hears, of class lift), three
+    times as many as are asked for. One that moves more may be missed.
 
     Args:
         model: in evaluation mode.
@@ -135,7 +115,8 @@ def explain(
         weight_DR = _region_weights(model, seen, found)
         same_DR = box_iou(found.boxes_D4, regions.boxes_R4) >= SAME_IOU
         objects = _objects(model, proposed, found, same_DR, weight_DR)
-        attention_C, edges = _reasoning(model, proposed, seen, found, TRIED * most)
+        scene = Scene(proposed, seen, outputs, found.row_D, found.label_D, same_DR)
+        attention_C, edges = _attention(model, seen), edge_effects(model, scene, most)
 
     def in_px(boxes_N4: Tensor) -> Tensor:
         size = (image.shape[-2], image.shape[-1])
@@ -173,14 +154,20 @@ def to_document(explanation: Explanation, names: Sequence[str], *, top: int = 20
     def change(effect: EdgeEffect | ObjectEffect, score: float) -> dict[str, Any]:
         return {"score_without": round(effect.score, 6), "change": round(effect.score - score, 6)}
 
+    def kind(edge: EdgeEffect) -> dict[str, Any]:
+        if edge.graph is not None:
+            return {"graph": edge.graph, "weight": round(edge.weight, 6)}
+        messages = [_message(one, names) for one in edge.messages]
+        return {"lift": round(edge.weight, 6), "said_by": list(edge.speakers), "messages": messages}
+
     rows = [
         {
             "class": names[found.class_index],
             "score": round(found.score, 6),
             "box": [round(side, 2) for side in found.box_4.tolist()],
             "edges": [
-                {"graph": edge.graph, "classes": [names[place] for place in edge.classes]}
-                | {"weight": round(edge.weight, 6), **change(edge, found.score)}
+                {"classes": [names[place] for place in edge.classes], **kind(edge)}
+                | change(edge, found.score)
                 for edge in found.edges
             ],
             "objects": [
@@ -205,6 +192,11 @@ def to_document(explanation: Explanation, names: Sequence[str], *, top: int = 20
             {"class": names[place], "weight": round(weights[place], 6)} for place in order
         ]
     return document
+
+
+def _message(message: Message, names: Sequence[str]) -> dict[str, Any]:
+    senders = [{"detection": place, "log_odds": round(part, 4)} for place, part in message.senders]
+    return {"about": names[message.about], "log_odds": round(message.log_odds, 4), "from": senders}
 
 
 def _find_rows(
@@ -249,48 +241,12 @@ def _objects(
     return effects
 
 
-def _reasoning(
-    model: RCNN, proposed: Regions, seen: list[Regions], found: _Found, most: int
-) -> tuple[Tensor | None, list[list[EdgeEffect]]]:
-    """Attention, and each detection's score without edges, of the first head that reasons over classes."""
+def _attention(model: RCNN, seen: list[Regions]) -> Tensor | None:
+    """Where the attention of the first head that reasons over classes lies, (C,)."""
     for stage, regions in zip(model.stages, seen, strict=True):
         if isinstance(stage.head, ClassHead) and regions.logits_RK is not None:
-            attention_C = stage.head.class_attention(stage.pool(regions), regions)[0]
-            probability_DC = regions.logits_RK[found.row_D].float().softmax(dim=1)[:, FOREGROUND]
-            tried = _edges_to_try(stage.head.class_graphs(), probability_DC * attention_C, most)
-            return attention_C.cpu(), _without_each(model, proposed, stage.head, found, tried)
-    return None, [[] for _ in found.row_D]
-
-
-def _without_each(
-    model: RCNN, proposed: Regions, head: ClassHead, found: _Found, edges: list[tuple[int, int, int]]
-) -> list[list[EdgeEffect]]:
-    effects: list[list[EdgeEffect]] = [[] for _ in found.row_D]
-    graphs_GCC = head.class_graphs()
-    for graph, first, second in edges:
-        weight = float(torch.maximum(graphs_GCC[graph, first, second], graphs_GCC[graph, second, first]))
-        with without_edge(head, graph, first, second):
-            scores_RK = model.score(model.walk(proposed)[2])
-        score_D = scores_RK[found.row_D, found.label_D].tolist()
-        for of_detection, score in zip(effects, score_D, strict=True):
-            of_detection.append(EdgeEffect(graph, (first, second), weight, score))
-    return effects
-
-
-def _edges_to_try(graphs_GCC: Tensor, share_DC: Tensor, most: int) -> list[tuple[int, int, int]]:
-    """Every edge of few, else those with the largest share of a class times weight: graph and two classes."""
-    there_GCC = torch.maximum(graphs_GCC, graphs_GCC.mT).triu() > 0
-    if int(there_GCC.sum()) <= EVERY_EDGE:
-        chosen = {(graph, first, second) for graph, first, second in torch.nonzero(there_GCC).tolist()}
-        return sorted(chosen)
-    chosen, size = set(), graphs_GCC.shape[-1]
-    for share_C in share_DC:
-        message_GCC = share_C[:, None] * graphs_GCC
-        message = torch.where(there_GCC, message_GCC + message_GCC.mT, 0).flatten()
-        for place in message.topk(min(most, len(message))).indices.tolist():
-            if message[place] > 0:
-                chosen.add((place // size**2, place // size % size, place % size))
-    return sorted(chosen)
+            return stage.head.class_attention(stage.pool(regions), regions)[0].cpu()
+    return None
 
 
 def _by_change(effects: list[Any], score: float) -> tuple[Any, ...]:

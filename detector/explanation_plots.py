@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from detector.explanation import EdgeEffect, ExplainedDetection, Explanation, ObjectEffect
+from detector.edge_effects import EdgeEffect
+from detector.explanation import ExplainedDetection, Explanation, ObjectEffect
 from detector.plotting import LINES, label_axes, new_figure, save_picture
 
 #: Classes that the picture of the attention shows.
@@ -76,15 +77,7 @@ def _draw_changes(
     effects: list[EdgeEffect | ObjectEffect] = [*found.edges, *found.objects]
     effects.sort(key=lambda effect: -abs(effect.score - found.score))
     changes = [effect.score - found.score for effect in effects]
-    labels = []
-    for effect in effects:
-        if isinstance(effect, EdgeEffect):
-            first, second = (names[place] for place in effect.classes)
-            which = f", graph {effect.graph + 1}" if effect.graph else ""
-            labels.append((f"edge {first} - {second}" if first != second else f"loop of {first}") + which)
-        else:
-            other = explanation.detections[effect.detection]
-            labels.append(f"object {effect.detection + 1} {names[other.class_index]}")
+    labels = [_label(effect, explanation, names) for effect in effects]
     axes.barh(range(len(effects)), changes, color=[_LOWER if change < 0 else _HIGHER for change in changes])
     axes.axvline(0, color="#999999", linewidth=1)
     axes.set_yticks(range(len(effects)), labels, fontsize=8)
@@ -99,6 +92,20 @@ def _draw_changes(
         axes.text(0.5, 0.5, "no edge and no other object moves it", ha="center", transform=axes.transAxes)
         axes.set_xticks([])
     label_axes(axes, "how the score changes without it", "", "")
+
+
+def _label(effect: EdgeEffect | ObjectEffect, explanation: Explanation, names: Sequence[str]) -> str:
+    if isinstance(effect, ObjectEffect):
+        other = explanation.detections[effect.detection]
+        return f"object {effect.detection + 1} {names[other.class_index]}"
+    first, second = (names[place] for place in effect.classes)
+    if effect.graph is None:
+        said = (
+            f", said by {', '.join(str(place + 1) for place in effect.speakers)}" if effect.speakers else ""
+        )
+        return f"{first} - {second}, lift {effect.weight:.3g}{said}"
+    which = f", graph {effect.graph + 1}" if effect.graph else ""
+    return (f"edge {first} - {second}" if first != second else f"loop of {first}") + which
 
 
 def _draw_box(axes: Any, box: Sequence[float], colour: str, width: float, opacity: float) -> None:

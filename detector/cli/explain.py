@@ -51,7 +51,7 @@ def explain_command(
     The image's attention over classes; for each detection the graph edges, and the other objects, that moved
     its score: what it is without each of them, everything else as it was; and the regions that its own region
     looks at. Which of these there are depends on the heads of RUN: edges and attention with Reasoning-RCNN,
-    regions with Relation Networks and SGRN.
+    regions with Relation Networks and SGRN, pairs of classes and who says what of them with class lift.
 
     Example: detector explain run data/sample/images/test_000000.jpg --out why
     """
@@ -71,13 +71,18 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"attention: {', '.join(first)}"
     for number, found in enumerate(document["detections"], start=1):
         yield f"{number} {found['class']} {found['score']:.3f}"
-        effects = [
-            (" - ".join(edge["classes"]) + (f", graph {edge['graph'] + 1}" if edge["graph"] else ""), edge)
-            for edge in found["edges"]
-        ]
+        effects = [(_edge_name(edge), edge) for edge in found["edges"]]
         effects += [
             (f"object {other['detection'] + 1} {other['class']}", other) for other in found["objects"]
         ]
         effects.sort(key=lambda pair: -abs(pair[1]["change"]))
         for name, effect in effects[:_SHOWN]:
             yield f"    without {name}: {effect['score_without']:.3f}"
+
+
+def _edge_name(edge: dict[str, Any]) -> str:
+    name = " - ".join(edge["classes"])
+    if "lift" not in edge:
+        return name + (f", graph {edge['graph'] + 1}" if edge["graph"] else "")
+    said = f", said by {', '.join(str(place + 1) for place in edge['said_by'])}" if edge["said_by"] else ""
+    return f"{name}, lift {edge['lift']:.3g}{said}"

@@ -144,14 +144,38 @@ class ClassLift(nn.Module):
         context_RC = torch.zeros_like(probability_RK[:, FOREGROUND])
         for image in range(regions.num_images):
             rows = torch.nonzero(regions.image_R == image).flatten()
-            objectness_R = 1 - probability_RK[rows, BACKGROUND]
-            loud = objectness_R.topk(min(self.speakers, len(rows))).indices
-            boxes_R4 = regions.boxes_R4[rows].float()
-            iou_RS = box_iou(boxes_R4, boxes_R4[loud])
-            voices_S = (objectness_R @ (iou_RS > SAME_IOU).float()).clamp(min=1)
-            message_SC = self.speak(probability_RK[rows[loud]])
-            context_RC[rows] = (iou_RS < APART_IOU).float() @ (message_SC / voices_S[:, None])
+            loud, heard_RS = self._hear(1 - probability_RK[rows, BACKGROUND], regions.boxes_R4[rows])
+            context_RC[rows] = heard_RS @ self.speak(probability_RK[rows[loud]])
         return context_RC
+
+    def heard(self, probability_RK: Tensor, regions: Regions) -> Tensor:
+        """Return how much region i hears of what region j says, heard_RR: 1 / nu_j where apart, else 0."""
+        heard_RR = torch.zeros(len(regions), len(regions), device=probability_RK.device)
+        for image in range(regions.num_images):
+            rows = torch.nonzero(regions.image_R == image).flatten()
+            loud, heard_RS = self._hear(1 - probability_RK[rows, BACKGROUND], regions.boxes_R4[rows])
+            heard_RR[rows[:, None], rows[loud]] = heard_RS
+        return heard_RR
+
+    def told(self, probability_RK: Tensor, about: int, through: int) -> Tensor:
+        """Return lambda (m_j(about) - the same with L = 1 for this pair), (R,)."""
+        own_RC, excess_C = probability_RK[:, FOREGROUND], self.excess_CC[:, about]
+        sum_R = own_RC @ excess_C
+        return self.strength * (sum_R.log1p() - (sum_R - own_RC[:, through] * excess_C[through]).log1p())
+
+    def class_graphs(self) -> Tensor:
+        """Return L - 1, (1, C, C)."""
+        return self.excess_CC[None]
+
+    def forget(self) -> None:
+        """Do nothing: nothing is kept."""
+
+    def _hear(self, objectness_R: Tensor, boxes_R4: Tensor) -> tuple[Tensor, Tensor]:
+        """The regions of one image that speak, (S,), and 1 / nu_j where i and j are apart, (R, S)."""
+        loud = objectness_R.topk(min(self.speakers, len(objectness_R))).indices
+        iou_RS = box_iou(boxes_R4.float(), boxes_R4[loud].float())
+        voices_S = (objectness_R @ (iou_RS > SAME_IOU).float()).clamp(min=1)
+        return loud, (iou_RS < APART_IOU).float() / voices_S
 
     def speak(self, probability_RK: Tensor) -> Tensor:
         """Return m, message_RC: what each region says about every class."""

@@ -16,6 +16,7 @@ def write_run(
     data: Path,
     *,
     graph_CC: torch.Tensor | None = None,
+    counts_CC: torch.Tensor | None = None,
     seed: int = 0,
     names: tuple[str, ...] = (),
 ) -> RCNN:
@@ -23,7 +24,7 @@ def write_run(
     annotations = load_annotations(data, "train")
     annotations = annotations.with_classes(names or annotations.class_names, owner="a test")
     torch.manual_seed(seed)
-    model = build_model(config.model, annotations.num_classes, graph_CC)
+    model = build_model(config.model, annotations.num_classes, graph_CC, counts_CC)
     folder.mkdir()
     save_config(config, folder)
     classes = RunClasses(

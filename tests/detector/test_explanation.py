@@ -21,6 +21,7 @@ from tiny_models import (
 )
 from torchvision.ops import box_iou
 
+from detector.checkpoint import save_weights
 from detector.cli import main
 from detector.config import StageConfig
 from detector.explanation import Explanation, explain, to_document
@@ -134,8 +135,8 @@ def test_of_a_large_graph_the_edges_with_the_largest_messages_are_tried(
     """Beside every edge taken out in turn: the one that moves a score most is among them."""
     model = loud(tiny_model(ReasoningConfig(form="working", width=8, squeeze=6), **LOW))
     every = explained(model).detections
-    monkeypatch.setattr("detector.explanation.EVERY_EDGE", 0)
-    monkeypatch.setattr("detector.explanation.TRIED", 1)
+    monkeypatch.setattr("detector.edge_effects.EVERY_EDGE", 0)
+    monkeypatch.setattr("detector.edge_effects.TRIED", 1)
     few = explained(model).detections
     assert len(every) == len(few) == 4
     for one, other in zip(every, few, strict=True):
@@ -215,18 +216,131 @@ def test_the_command_writes_json_and_pictures(tmp_path: Path, capsys: pytest.Cap
     assert "attention: " in capsys.readouterr().out
 
 
+def lift_model(counts_CC: torch.Tensor, strength: float = 2.0) -> RCNN:
+    stage = StageConfig(TwoLinearConfig(16), score_update=ClassLiftConfig(strength=strength))
+    torch.manual_seed(0)
+    return loud(build_model(tiny_config(stages=(stage,), **LOW), NUM_CLASSES, None, counts_CC))
+
+
+CORPUS = torch.eye(NUM_CLASSES) * 90 + 1
+
+
 def test_class_lift_hears_other_objects() -> None:
     """What an object says about a class moves a score; counts that say nothing move none."""
-    counts_CC = torch.eye(NUM_CLASSES) * 90 + 1
-    moved = {}
-    for name, counts in (("corpus", counts_CC), ("nothing", torch.zeros(NUM_CLASSES, NUM_CLASSES))):
-        stage = StageConfig(TwoLinearConfig(16), score_update=ClassLiftConfig(strength=2.0))
-        torch.manual_seed(0)
-        model = loud(build_model(tiny_config(stages=(stage,), **LOW), NUM_CLASSES, None, counts))
-        moved[name] = [effect for found in explained(model).detections for effect in found.objects]
+    found = {
+        name: explained(lift_model(counts_CC)).detections
+        for name, counts_CC in (("corpus", CORPUS), ("nothing", torch.zeros(NUM_CLASSES, NUM_CLASSES)))
+    }
+    moved = {name: [other for one in of for other in one.objects] for name, of in found.items()}
     assert moved["corpus"]
     assert all(effect.weight is None for effect in moved["corpus"])
-    assert moved["nothing"] == []
+    assert any(one.edges for one in found["corpus"])
+    assert not moved["nothing"]
+    assert not any(one.edges for one in found["nothing"])
+
+
+def test_the_score_without_a_pair_is_that_of_class_lift_where_its_lift_is_one() -> None:
+    model = lift_model(CORPUS)
+    before, excess_CC = scores_of(model), model.stages[0].score_update.excess_CC
+    kept = excess_CC.clone()
+    found = explained(model).detections
+    assert torch.equal(excess_CC, kept)
+    effects = [(detection, edge) for detection in found for edge in detection.edges]
+    assert effects
+    for detection, edge in effects:
+        label = detection.class_index + 1
+        row = int((before[:, label] - detection.score).abs().argmin())
+        assert edge.graph is None
+        assert edge.weight == pytest.approx(1 + float(kept[edge.classes]))
+        excess_CC[edge.classes] = excess_CC[edge.classes[::-1]] = 0
+        assert scores_of(model)[row, label].item() == pytest.approx(edge.score, abs=1e-6)
+        excess_CC.copy_(kept)
+
+
+def test_what_a_pair_says_is_the_context_that_goes_with_it_and_is_told_apart_by_who_says_it() -> None:
+    """Context of all regions with and without the pair, and the messages of the regions on each object."""
+    model = lift_model(CORPUS, strength=0.7)
+    found = explained(model).detections
+    update, layer = model.stages[0].score_update, model.stages[0].class_layer
+    with torch.no_grad():
+        _, regions, _ = model.look([random_image(0)])
+        batch, _ = model.transform([random_image(0)])
+        proposed, _ = model.proposals(batch, model.backbone(batch.tensors), None)
+        probability_RK = layer(model.walk(proposed)[1][0].features_RD).softmax(dim=1)
+        scores_RK = model.score(regions)
+        heard_RR = update.heard(probability_RK, proposed)
+        torch.testing.assert_close(
+            heard_RR @ update.speak(probability_RK), update.listen(probability_RK, proposed)
+        )
+        told = 0
+        for place, one in enumerate(found):
+            row = int((scores_RK[:, one.class_index + 1] - one.score).abs().argmin())
+            for edge in one.edges:
+                context_RC = update.listen(probability_RK, proposed)
+                said_RC = update.speak(probability_RK)
+                with without_edge(update, 0, *edge.classes):
+                    difference_RC = 0.7 * (context_RC - update.listen(probability_RK, proposed))
+                    less_RC = 0.7 * (said_RC - update.speak(probability_RK))
+                assert {message.about for message in edge.messages} <= set(edge.classes)
+                for message in edge.messages:
+                    expected = difference_RC[row, message.about].item()
+                    assert message.log_odds == pytest.approx(expected, abs=1e-4)
+                    sizes = [abs(part) for _, part in message.senders]
+                    assert sizes == sorted(sizes, reverse=True)
+                    for other, part in message.senders:
+                        on_it = box_iou(found[other].box_4[None], regions.boxes_R4)[0] >= 0.5
+                        parts = heard_RR[row] * less_RC[:, message.about]
+                        assert part == pytest.approx(float(parts[on_it].sum()), abs=1e-4)
+                        assert other != place
+                        told += 1
+        assert told > 3
+
+
+def test_of_many_pairs_the_one_that_moves_a_score_most_is_among_those_tried(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model = lift_model(CORPUS)
+    every = explained(model).detections
+    monkeypatch.setattr("detector.edge_effects.EVERY_EDGE", 0)
+    few = explained(model).detections
+    for one, other in zip(every, few, strict=True):
+        assert one.edges[0] in other.edges
+
+
+def test_the_command_names_pairs_and_who_says_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_data(tmp_path / "data", train=3, test=1)
+    run, image, out = tmp_path / "run", data / "images" / "test_0.png", tmp_path / "why"
+    config = override(
+        load_recipe("class_lift_sample"),
+        {"model.score_threshold": 0.0, "model.stages.0.score_update.strength": 3.0},
+    )
+    model = write_run(run, config, data, counts_CC=torch.eye(3) * 90 + 1)
+    with torch.no_grad():
+        model.stages[0].class_layer.weight.mul_(60)
+    save_weights(model, run)
+    arguments = ["explain", run, image, "--out", out, "--threshold", 0, "--detections", 6]
+    with pytest.raises(SystemExit) as end:
+        main([str(argument) for argument in arguments])
+    assert end.value.code == 0
+    printed = capsys.readouterr().out
+    assert ", lift " in printed
+    edges = [
+        edge
+        for row in json.loads((out / "explanation.json").read_text())["detections"]
+        for edge in row["edges"]
+    ]
+    assert edges
+    for edge in edges:
+        assert edge["lift"] > 0
+        assert set(edge["said_by"]) <= {
+            one["detection"] for message in edge["messages"] for one in message["from"]
+        }
+    assert any(edge["said_by"] for edge in edges)
+    assert "said by" in printed
+    with Image.open(out / "detection_1.png") as picture:
+        assert min(picture.size) > 200
 
 
 def test_the_score_without_an_object_is_that_of_the_stages_without_the_regions_on_it() -> None:
