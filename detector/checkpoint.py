@@ -21,6 +21,7 @@ from detector.interfaces import KNOWLEDGE_BUFFERS
 from detector.overrides import flatten, override
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
+from detector.trackers import TRACKERS_FILE
 
 CONFIG_FILE = "config.json"
 CLASSES_FILE = "classes.json"
@@ -47,6 +48,7 @@ RUN_FILES = (
     ENVIRONMENT_FILE,
     CARD_FILE,
     PLOT_FILE,
+    TRACKERS_FILE,
 )
 
 #: Which weights of a run: after the last epoch, or of the best evaluation.

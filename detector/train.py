@@ -38,7 +38,7 @@ from detector.processes import Processes, join_processes
 from detector.rcnn import RCNN
 from detector.run_folder import finish_run_folder, start_run_folder
 from detector.stopping import StopRequest
-from detector.tensorboard import TensorBoard, check_tensorboard
+from detector.trackers import Tracker, check_trackers, start_trackers
 from detector.training_log import TrainingLog
 from detector.training_loop import Loop, fit, steps_in_epoch
 from detector.training_state import STATE_FILE, TrainingState, load_state
@@ -58,7 +58,7 @@ def train(
     overwrite: bool = False,
     resume: bool = False,
     max_minutes: float | None = None,
-    tensorboard: bool = False,
+    trackers: Sequence[str] = (),
     auto_batch: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def train(
         overwrite: replace a run that is already in `out`.
         resume: go on with the run in `out` if it was stopped; a finished one is left as it is.
         max_minutes: stop after the step in which so many minutes have passed.
-        tensorboard: write the log to `out`/tensorboard too.
+        trackers: show the log in these too, by name (see `detector.trackers`).
         auto_batch: instead of `config.train.batch_size` take the largest batch that fits into memory (see
             `detector.batch_search`); of a run that goes on, the number that it was started with.
         quiet: nothing on stderr.
@@ -99,11 +99,10 @@ def train(
         ClassMatchError: graph, data and evaluation data do not name the same classes.
         OutputExistsError: `out` is there and `overwrite` is false.
         TrainingError: a loss is not finite, or the GPU's memory is full.
-        MissingResourceError: no such device, or tensorboard is not installed.
+        MissingResourceError: no such device, or a tracker is not installed.
     """
     check_graph_wanted(config, graphs)
-    if tensorboard:
-        check_tensorboard()
+    check_trackers(trackers)
     with join_processes(device) as processes:
         if auto_batch:
             check_alone(processes)
@@ -134,12 +133,13 @@ def train(
         classes, environment = _classes_of(inputs), describe_environment(target_device, processes.count)
         if processes.first:
             start_run_folder(out, config, classes, environment, state)
+        started = start_trackers(trackers if processes.first else (), out, state.step, flatten(config))
         processes.gather(None)  # the others wait
         opening = _opening_messages(config, inputs, model, processes)
         with (
             denormals_as_zero(),
             StopRequest(max_minutes) as stop,
-            _log(out, state, processes, tensorboard, quiet) as log,
+            _log(out, state, processes, started, quiet) as log,
         ):
             for text in [*opening, *found, *messages]:
                 log.message(text)
@@ -167,7 +167,7 @@ def train(
 
 
 def _log(
-    out: Path, state: TrainingState, processes: Processes, tensorboard: bool, quiet: bool
+    out: Path, state: TrainingState, processes: Processes, trackers: Sequence[Tracker], quiet: bool
 ) -> TrainingLog:
     """The run's log; of other processes than the first, nothing."""
     first = processes.first
@@ -177,7 +177,7 @@ def _log(
         state.steps_per_epoch,
         quiet=quiet or not first,
         seconds=state.seconds,
-        also=TensorBoard(out, state.step) if tensorboard and first else None,
+        trackers=trackers,
     )
 
 

@@ -3,13 +3,13 @@
 import json
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from detector.files import atomic_path
-from detector.tensorboard import TensorBoard
+from detector.trackers import Tracker, scalars
 
 #: Where stderr is not a terminal: a line at the end of each epoch, and at least so often, in seconds.
 PLAIN_LINE_EVERY_S = 30.0
@@ -24,7 +24,8 @@ class TrainingLog:
         steps_per_epoch: steps in each.
         quiet: nothing on stderr.
         seconds: time that the run has taken before; above 0, lines are added to those in the file.
-        also: gets every record too.
+        trackers: get the numbers of every record too; closed with the log. One that fails is left out from
+            then on: training does not end because a server is gone.
     """
 
     def __init__(
@@ -35,13 +36,13 @@ class TrainingLog:
         *,
         quiet: bool = False,
         seconds: float = 0.0,
-        also: TensorBoard | None = None,
+        trackers: Sequence[Tracker] = (),
     ) -> None:
         self._file = path.open("a" if seconds else "w", encoding="utf-8")
         self._epochs = epochs
         self._steps_per_epoch = steps_per_epoch
         self._quiet = quiet
-        self._also = also
+        self._trackers = list(trackers)
         self._warned: set[str] = set()
         self.steps_done = 0
         self._bar = None if quiet or not sys.stderr.isatty() else _make_bar()
@@ -62,8 +63,11 @@ class TrainingLog:
         if self._bar:
             self._bar.stop()
         self._file.close()
-        if self._also:
-            self._also.close()
+        for tracker in self._trackers:
+            try:
+                tracker.close(failed=error is not None)
+            except Exception as reason:
+                self._show(_lost(tracker, reason))
 
     @property
     def seconds(self) -> float:
@@ -74,8 +78,13 @@ class TrainingLog:
         """Write one record to the file."""
         self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
         self._file.flush()
-        if self._also:
-            self._also.write(record)
+        numbers = dict(scalars(record))
+        for tracker in list(self._trackers) if numbers else []:
+            try:
+                tracker.write(numbers, record["step"])
+            except Exception as reason:
+                self._trackers.remove(tracker)
+                self.warn(_lost(tracker, reason))
 
     def message(self, text: str) -> None:
         """Write a message to the file and show it."""
@@ -121,6 +130,11 @@ class TrainingLog:
             self._bar.console.print(text, highlight=False, markup=False)
         else:
             print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _lost(tracker: Tracker, reason: Exception) -> str:
+    first_line = str(reason).strip().partition("\n")[0]
+    return f"{type(tracker).__name__} failed and is left out: {first_line or type(reason).__name__}"
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:

@@ -73,10 +73,11 @@ class BatchSize(click.ParamType):  # type: ignore[type-arg]
     help="Stop after so many minutes; --resume auto goes on.",
 )
 @click.option(
-    "--tensorboard",
-    is_flag=True,
-    default=False,
-    help="Write the log for TensorBoard too, to OUT/tensorboard.",
+    "--track",
+    "trackers",
+    multiple=True,
+    type=click.Choice(["tensorboard", "wandb", "mlflow", "trackio"]),
+    help="Show the run in this tracker while it trains (extra of that name); may be repeated.",
 )
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the run that is in --out.")
 @click.option(
@@ -138,7 +139,7 @@ def train_command(
     if dry_run:
         from detector.rehearsal import rehearse
 
-        del options["max_minutes"], options["tensorboard"]
+        del options["max_minutes"], options["trackers"]
         _echo_rehearsal(rehearse(config, data, out, **options), as_json=as_json)
         return
     result = train(config, data, out, resume=resume == "auto", **options)
