@@ -1,4 +1,4 @@
-"""Box heads of published baselines: those that end the backbone inside the head.
+"""Box heads of published baselines, which end the backbone inside the head, and of our own controls.
 
 A backbone that stops at its third layer (C4, one map of stride 16) leaves the fourth to the heads. Each head
 takes a copy of it, with its weights.
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torchvision.ops import ps_roi_align
 
 from detector.errors import ConfigError
-from detector.interfaces import HeadInputs, Regions
+from detector.interfaces import HeadInputs, Regions, SharedHead, previous_head
+from detector.squeeze import Squeeze
 
 #: The fourth layer of every ResNet doubles the channels of the third.
 TOP_GROWTH = 2
@@ -152,6 +153,61 @@ class LightHeadConfig:
     def build(self, inputs: HeadInputs) -> LightHead:
         """Make the head with its own weights and its own copy of the fourth layer, when there is one."""
         return LightHead(self, inputs)
+
+
+class ImageContext(nn.Module):
+    """[f; z] for every region: f of the stage before, and one vector z for the whole image.
+
+    Ours: the control of heads that read an image's context through a class graph. z is made as that of
+    Reasoning-RCNN (`Squeeze`); there is no graph, and no class weights are read.
+
+    Args:
+        config: the options.
+        inputs: what the stage offers; the head of the stage before must be there.
+    """
+
+    def __init__(self, config: "ImageContextConfig", inputs: HeadInputs) -> None:
+        super().__init__()
+        self.region = SharedHead(previous_head(inputs))
+        self.squeeze = Squeeze(inputs.in_channels, inputs.num_maps, config.squeeze)
+        self.out_features = self.region.out_features + config.squeeze
+
+    def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return [f; z] as features_RD, and the losses of the shared head (the plain one has none)."""
+        features_RD, losses = self.region(pooled_RCPP, regions)
+        with torch.autocast(pooled_RCPP.device.type, enabled=False):
+            context_BZ = self.squeeze(regions.context, regions.sizes_B2)
+        context_RZ = context_BZ[regions.image_R].to(features_RD.dtype)
+        return torch.cat([features_RD, context_RZ], dim=1), losses
+
+    def diagnostics(self) -> dict[str, float]:
+        """Nothing."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ImageContextConfig:
+    """Options of the head with the image's vector."""
+
+    needs_graph: ClassVar[bool] = False
+    squeeze: int = 64  #: numbers of z
+
+    def __post_init__(self) -> None:
+        """Check the number.
+
+        Raises:
+            ConfigError: it is below 1.
+        """
+        if self.squeeze < 1:
+            raise ConfigError(f"head.squeeze: found {self.squeeze}; expected 1 or more")
+
+    def build(self, inputs: HeadInputs) -> ImageContext:
+        """Make the head around the one of the stage before.
+
+        Raises:
+            ConfigError: there is no stage before.
+        """
+        return ImageContext(self, inputs)
 
 
 def dilated(layer: nn.Module) -> nn.Module:

@@ -106,7 +106,7 @@ class RCNN(nn.Module):
         for number, stage in enumerate(self.stages, start=1):
             regions = stage.assign(regions, targets)
             if number == 1:
-                regions = self._sample(regions)
+                regions = self.sample(regions)
             assigned, output = regions, stage(regions)
             losses |= {f"stage{number}_{name}": loss for name, loss in stage.losses(regions, output).items()}
             regions = stage.refine(regions, output)
@@ -178,14 +178,17 @@ class RCNN(nn.Module):
         self, images: Sequence[Tensor], batch: ImageList, regions: Regions, last: StageOutput | None
     ) -> list[dict[str, Tensor]]:
         """Turn what `look` returned for `images` into detections, in px of the images."""
-        detections, _ = self._remove_duplicates(regions, last, None)
-        if self.mask:
-            detections = self.mask.predict(detections, regions.sizes_B2, regions.context)
+        detections = self.find(regions, last)
         sizes = [(image.shape[-2], image.shape[-1]) for image in images]
         in_px_of_image: list[dict[str, Tensor]] = self.transform.postprocess(
             detections, batch.image_sizes, sizes
         )
         return in_px_of_image
+
+    def find(self, regions: Regions, last: StageOutput | None) -> list[dict[str, Tensor]]:
+        """Return the detections among regions whose logits and boxes are final, in px of the batch."""
+        detections, _ = self._remove_duplicates(regions, last, None)
+        return self.mask.predict(detections, regions.sizes_B2, regions.context) if self.mask else detections
 
     def _remove_duplicates(
         self, regions: Regions, last: StageOutput | None, targets: Sequence[Target] | None
@@ -194,7 +197,8 @@ class RCNN(nn.Module):
         features_RD = last.features_RD if last else regions.boxes_R4[:, :0]
         return self.duplicate_removal(scores_RK, regions.boxes_R4, features_RD, regions, targets)
 
-    def _sample(self, regions: Regions) -> Regions:
+    def sample(self, regions: Regions) -> Regions:
+        """Draw the regions of each image that are learnt from: `regions_per_image`, by their labels."""
         assert regions.labels_R is not None
         chosen = []
         for image in range(regions.num_images):

@@ -36,6 +36,7 @@ COMMANDS = {
         "embed_command",
         "Objects as points, before and after reasoning.",
     ),
+    "ablate": ("detector.cli.ablate", "ablate_command", "A method beside its controls, with intervals."),
     "rescore": (
         "detector.cli.rescore",
         "rescore_command",

@@ -1,0 +1,272 @@
+"""Experiments: arms that differ in one thing, cells that are not made twice, and what they say together."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from run_folders import write_run
+from tiny_data import write_data, write_graph
+
+from detector.ablation import Experiment, ablate, base_recipe
+from detector.ablation_arms import CONTROLS, fitting_controls, list_arms, second_stage
+from detector.ablation_cell import Cell, Source, build_cell
+from detector.ablation_report import summarize
+from detector.checkpoint import load_run
+from detector.cli import main
+from detector.errors import ConfigError, DetectorError
+from detector.interfaces import SharedHeadConfig
+from detector.recipes import load_recipe
+from detector.worlds import World, make_world, parse_worlds, run_kgtool
+
+RECIPE = "reasoning_rcnn_sample"
+
+
+def test_every_control_of_the_attention_is_for_reasoning_and_class_lift_has_only_its_counts() -> None:
+    expected = {
+        RECIPE: CONTROLS,
+        "sgrn_sample": ("none", "context"),
+        "relation_sample": ("none", "context"),
+        "class_lift_sample": ("none", "context", "shuffled"),
+    }
+    for recipe, controls in expected.items():
+        assert fitting_controls(second_stage(load_recipe(recipe))) == controls
+
+
+@pytest.mark.parametrize(
+    ("recipe", "controls", "message"),
+    [
+        (RECIPE, ["shufled"], "found shufled; expected some of none, context, identity"),
+        (
+            "sgrn_sample",
+            ["no-attention"],
+            "takes nothing away from recipe sgrn_.*of none, context$",
+        ),
+        ("class_lift_sample", ["identity"], "expected some of none, context, shuffled$"),
+        ("faster_rcnn_sample", [], "found the plain head alone"),
+    ],
+)
+def test_a_control_without_meaning_is_refused_with_those_that_have_one(
+    recipe: str, controls: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        list_arms(load_recipe(recipe), controls)
+
+
+def test_the_plain_and_the_context_arm_are_always_there() -> None:
+    arms = list_arms(load_recipe(RECIPE), [], [load_recipe("sgrn_sample")])
+    assert [(arm.name, arm.graph) for arm in arms] == [
+        (RECIPE, "given"),
+        ("none", ""),
+        ("context", ""),
+        ("sgrn_sample", ""),
+    ]
+    assert arms[1].stage == replace(arms[0].stage, head=SharedHeadConfig())
+
+
+def test_every_arm_learns_with_the_threshold_the_box_scale_and_the_weight_of_the_first_stage() -> None:
+    recipe = load_recipe(RECIPE)
+    for arm in list_arms(recipe, ["all"], [load_recipe("relation_sample")]):
+        for name in ("foreground_iou", "box_std", "loss_weight"):
+            assert getattr(arm.stage, name) == getattr(recipe.model.stages[0], name)
+
+
+def test_the_base_of_a_recipe_is_its_plain_detector() -> None:
+    assert base_recipe(RECIPE).recipe == "faster_rcnn_sample"
+    assert base_recipe("relation_sample").recipe == "faster_rcnn_sample"
+    assert base_recipe("reasoning_rcnn_r101_fpn").recipe == "faster_rcnn_r101_fpn"
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Source:
+    """A tiny data folder, its graph, and a base detector with random weights."""
+    data = write_data(tmp_path / "data", train=6, test=4)
+    write_run(tmp_path / "base", load_recipe("faster_rcnn_sample"), data)
+    (tmp_path / "cells").mkdir()
+    return Source("data", tmp_path, data, write_graph(tmp_path / "graph.npz"), tmp_path / "base")
+
+
+def started(source: Source, arm_name: str, seed: int = 0) -> dict[str, torch.Tensor]:
+    """The tensors that an arm starts with."""
+    recipe = load_recipe(RECIPE)
+    arms = {arm.name: arm for arm in list_arms(recipe, ["all"])}
+    cell = Cell(source, arms[arm_name], arms[RECIPE].stage, replace(recipe.train, seed=seed), 2)
+    return dict(build_cell(cell, load_run(source.base, torch.device("cpu"))).state_dict())
+
+
+@pytest.mark.parametrize("control", ["identity", "shuffled", "random", "degree-preserving"])
+def test_a_graph_control_changes_the_graph_and_no_bit_besides(source: Source, control: str) -> None:
+    own, other = started(source, RECIPE), started(source, control)
+    changed = [name for name in own if not torch.equal(own[name], other[name])]
+    assert list(own) == list(other)
+    assert changed == ["stages.1.head.graphs"]
+
+
+@pytest.mark.parametrize("control", CONTROLS)
+def test_all_arms_start_with_the_same_bits_where_they_have_the_same_weights(
+    source: Source, control: str
+) -> None:
+    own, other = started(source, RECIPE), started(source, control)
+    shared = [name for name in own if name in other and own[name].shape == other[name].shape]
+    assert [name for name in shared if not torch.equal(own[name], other[name])] in (
+        [],
+        ["stages.1.head.graphs"],
+    )
+    width = 128
+    assert torch.equal(
+        own["stages.1.class_layer.weight"][:, :width], other["stages.1.class_layer.weight"][:, :width]
+    )
+    assert not torch.equal(
+        own["stages.1.head.transform.weight"], started(source, RECIPE, 1)["stages.1.head.transform.weight"]
+    )
+
+
+def experiment(source: Source, **changes: object) -> Experiment:
+    settings = {"train.epochs": 1, "train.batch_size": 4}
+    values = {"controls": ("identity",), "data": source.data, "graph": source.graph, "init": source.base}
+    return Experiment(**{"recipe": RECIPE, "settings": settings, "resamples": 5, **values, **changes})
+
+
+def test_a_finished_cell_is_not_made_again_and_more_arms_and_seeds_join_it(
+    source: Source, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    said: list[str] = []
+    first = ablate(experiment(source), out, say=said.append)
+    assert sum(", seed" in line for line in said) == 4
+    files = {path: path.stat().st_mtime_ns for path in (out / "data" / "cells").iterdir()}
+    said.clear()
+    assert ablate(experiment(source), out, say=said.append) == first
+    assert said == ["data: data, graph and base detector are there"]
+    ablate(experiment(source, rivals=("sgrn_sample",), seeds=2), out, say=said.append)
+    assert sum(", seed" in line for line in said) == 6
+    assert {path: path.stat().st_mtime_ns for path in files} == files
+    assert not list((out / "data").glob("regions_*"))
+    assert json.loads((out / "ablation.json").read_text())["seeds"] == [0, 1]
+
+
+def test_cells_of_other_settings_are_neither_mixed_in_nor_overwritten_silently(
+    source: Source, tmp_path: Path
+) -> None:
+    ablate(experiment(source, controls=()), tmp_path / "out")
+    longer = experiment(source, controls=(), settings={"train.epochs": 2, "train.batch_size": 4})
+    with pytest.raises(DetectorError, match=r"other settings \(train\); give --overwrite"):
+        ablate(longer, tmp_path / "out")
+    ablate(longer, tmp_path / "out", overwrite=True)
+    cell = json.loads((tmp_path / "out" / "data" / "cells" / "none_0.json").read_text())
+    assert cell["settings"]["train"]["epochs"] == 2
+
+
+def test_a_cell_is_the_same_from_another_process(source: Source, tmp_path: Path) -> None:
+    reports = [
+        ablate(experiment(source, controls=(), seeds=2), tmp_path / f"out{jobs}", jobs=jobs)
+        for jobs in (1, 2)
+    ]
+    assert [row["metrics"] for row in reports[0]["arms"]] == [row["metrics"] for row in reports[1]["arms"]]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"graph": None}, "arm reasoning_rcnn_sample reads a class graph and got none"),
+        ({"recipe": "sgrn_sample", "controls": ()}, "no arm reads a class graph"),
+        ({"data": None}, "either --worlds or --data"),
+        ({"settings": {"model.roi_size": 7}}, "--set model.roi_size: has no effect .* --base-set"),
+        (
+            {"settings": {"model.stages.1.loss_weight": 0.5}},
+            "--set model.stages.1.loss_weight: has no effect",
+        ),
+        ({"settings": {"train.flip": 0.0}}, "--set train.flip: has no effect"),
+    ],
+)
+def test_what_does_not_fit_together_is_found_before_anything_is_written(
+    source: Source, tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        ablate(experiment(source, **changes), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_base_of_two_stages_is_refused(source: Source, tmp_path: Path) -> None:
+    write_run(tmp_path / "stacked", load_recipe("stacked_plain_sample"), source.data)
+    with pytest.raises(ConfigError, match="found 2 stages; expected a detector with one plain stage"):
+        ablate(experiment(source, init=tmp_path / "stacked"), tmp_path / "out")
+
+
+def test_a_folder_of_something_else_is_left_alone(source: Source, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "notes.txt").write_text("mine")
+    with pytest.raises(DetectorError, match="already exists"):
+        ablate(experiment(source), tmp_path / "out")
+
+
+def cell(arm: str, source: str, seed: int, ap: float, parameters: int = 10) -> dict[str, object]:
+    rng = np.random.default_rng([seed, len(source)])
+    return {
+        "arm": arm,
+        "source": source,
+        "seed": seed,
+        "metrics": {"AP": ap, "AP50": ap, "AP75": ap},
+        "parameters": parameters,
+        "cpu_seconds": 2.0,
+        "milliseconds": 1.0,
+        "resampled_AP": (ap + rng.normal(0, 0.05, 200)).tolist(),
+    }
+
+
+def test_differences_are_paired_and_their_intervals_know_of_worlds() -> None:
+    """Noise that both arms share drops out; what differs from world to world does not."""
+    gains = {"W0": 0.10, "W10": 0.20}
+    results = [
+        cell(arm, source, seed, 0.3 + gain * (arm == "full"), 10 + 5 * (arm == "full"))
+        for source, gain in gains.items()
+        for seed in (0, 1)
+        for arm in ("full", "none")
+    ]
+    report = summarize(results, "full")
+    full, plain = report["arms"]
+    assert full["minus_plain"]["AP"] == pytest.approx(0.15)
+    assert full["minus_plain"]["relative"] == pytest.approx(0.5)
+    assert full["minus_plain"]["by_source"] == pytest.approx(gains)
+    assert (full["minus_plain"]["low"], full["minus_plain"]["high"]) == pytest.approx((0.1, 0.2))
+    assert full["parameters_added"] == 5
+    assert plain["recipe_minus"] == full["minus_plain"]
+    assert plain["minus_plain"]["AP"] == 0
+
+
+def test_worlds_are_a_number_or_names() -> None:
+    assert [world.name for world in parse_worlds("4")] == ["W0", "W1", "W2", "W3"]
+    assert parse_worlds("W101, L12") == (World("W", 101), World("L", 12))
+    for text in ("0", "X3", "W", "W1,W1", "W1,"):
+        with pytest.raises(ConfigError, match="--worlds"):
+            parse_worlds(text)
+
+
+def test_a_world_is_made_once_and_a_failing_command_of_kgtool_is_one_line(tmp_path: Path) -> None:
+    data, graph = make_world(World("mini", 3), tmp_path)
+    made = graph.stat().st_mtime_ns
+    assert make_world(World("mini", 3), tmp_path) == (data, graph)
+    assert graph.stat().st_mtime_ns == made
+    with pytest.raises(DetectorError, match=r"^kgtool controls: .*absent\.npz") as caught:
+        run_kgtool("controls", tmp_path / "absent.npz", "--kind", "identity", "--out", tmp_path / "x.npz")
+    assert caught.value.exit_code == 3
+
+
+def test_the_command_prints_a_table_or_one_document(
+    source: Source, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["ablate", "--recipe", RECIPE, "--data", str(source.data), "--graph", str(source.graph)]
+    command += ["--init", str(source.base), "--set", "train.epochs=1", "--resamples", "5"]
+    command += ["--out", str(tmp_path / "out")]
+    for extra in ([], ["--json"]):
+        with pytest.raises(SystemExit) as end:
+            main([*command, *extra])
+        assert not end.value.code
+        printed = capsys.readouterr().out
+        if extra:
+            assert [row["arm"] for row in json.loads(printed)["arms"]] == [RECIPE, "none", "context"]
+        else:
+            assert printed.splitlines()[2].startswith("none (plain, equally stacked)")
+    assert (tmp_path / "out" / "ablation.md").is_file()
