@@ -5,7 +5,7 @@ takes a copy of it, with its weights.
 """
 
 from copy import deepcopy
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -14,6 +14,7 @@ from torchvision.ops import ps_roi_align
 
 from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, SharedHead, previous_head
+from detector.options import check_options
 from detector.squeeze import Squeeze
 
 #: The fourth layer of every ResNet doubles the channels of the third.
@@ -144,11 +145,9 @@ class LightHeadConfig:
         Raises:
             ConfigError: one below 1, or an even kernel.
         """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value < 1 or (field.name == "kernel" and value % 2 == 0):
-                expected = "an odd number from 1 on" if field.name == "kernel" else "1 or more"
-                raise ConfigError(f"head.{field.name}: found {value}; expected {expected}")
+        check_options("head", self)
+        if self.kernel % 2 == 0:
+            raise ConfigError(f"head.kernel: found {self.kernel}; expected an odd number")
 
     def build(self, inputs: HeadInputs) -> LightHead:
         """Make the head with its own weights and its own copy of the fourth layer, when there is one."""
@@ -198,8 +197,7 @@ class ImageContextConfig:
         Raises:
             ConfigError: it is below 1.
         """
-        if self.squeeze < 1:
-            raise ConfigError(f"head.squeeze: found {self.squeeze}; expected 1 or more")
+        check_options("head", self)
 
     def build(self, inputs: HeadInputs) -> ImageContext:
         """Make the head around the one of the stage before.

@@ -46,8 +46,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from detector.errors import ConfigError
 from detector.interfaces import BlockPlace
+from detector.options import check_options
 
 #: The published places: after blocks 1 and 3 of Res3, then 1, 3, 5 (6, 12, 18 of ResNet-101) of Res4.
 PLACES_50 = ("layer2.0", "layer2.2", "layer3.0", "layer3.2", "layer3.4")
@@ -73,11 +73,7 @@ class GloReConfig:
         Raises:
             ConfigError: a number below 1.
         """
-        for name in ("reduction", "graph_convolutions"):
-            if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"model.backbone.blocks.{name}: found {getattr(self, name)}; expected 1 or more"
-                )
+        check_options("model.backbone.blocks", self)
 
     def build(self, channels: int) -> "GloReUnit":
         """Make the unit for image maps of so many channels."""

@@ -51,16 +51,16 @@ Numbers: COCO, ResNet-101-FPN: AP 42.9, against 37.3 of Faster R-CNN (paper, tab
     for VG3000: so do we.
 """
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, Literal, cast, get_args
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, SharedHead, graphs_of, previous_head
 from detector.knowledge import FOREGROUND, with_background
+from detector.options import check_options
 from detector.squeeze import Squeeze
 
 
@@ -77,18 +77,12 @@ class ReasoningConfig:
     squeeze: int = 64  #: channels of z
 
     def __post_init__(self) -> None:
-        """Check words and widths: a typing error must not silently be another experiment.
+        """Check words and widths.
 
         Raises:
             ConfigError: a word that is none of an option's, or a width below 1.
         """
-        for field in fields(self):
-            value, choices = getattr(self, field.name), get_args(field.type)
-            if choices and value not in choices:
-                expected = ", ".join(choices)
-                raise ConfigError(f'head.{field.name}: found "{value}"; expected one of {expected}')
-            if not choices and value < 1:
-                raise ConfigError(f"head.{field.name}: found {value}; expected 1 or more")
+        check_options("head", self)
 
     def build(self, inputs: HeadInputs) -> "ReasoningHead":
         """Make the head around the one of the stage before.

@@ -48,8 +48,8 @@ Numbers: COCO minival, ResNet-50 Faster R-CNN 29.6 AP; {1, 1} modules 31.9, {4, 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
-from typing import ClassVar, cast, get_args
+from dataclasses import dataclass
+from typing import ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, RemovalInputs
 from detector.knowledge import FOREGROUND
 from detector.object_relation import Form, Geometry, Index, ObjectRelation, embed, sinusoids, start_small
+from detector.options import check_options
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ class RelationConfig:
         Raises:
             ConfigError: one of them is wrong.
         """
-        _check_options("head", self)
+        _check("head", self)
 
     def build(self, inputs: HeadInputs) -> "RelationHead":
         """Make the head with its own weights."""
@@ -107,7 +108,7 @@ class LearnedRemovalConfig:
         Raises:
             ConfigError: one of them is wrong.
         """
-        _check_options("model.duplicate_removal", self)
+        _check("model.duplicate_removal", self)
         for name, shares in (("thresholds", self.thresholds), ("class_threshold", (self.class_threshold,))):
             if not shares or not all(0 <= share <= 1 for share in shares):
                 raise ConfigError(
@@ -315,15 +316,8 @@ def correct_boxes(boxes_N4: Tensor, truth_G4: Tensor, thresholds: Sequence[float
     return correct_NT
 
 
-def _check_options(section: str, config: RelationConfig | LearnedRemovalConfig) -> None:
-    for field in fields(config):
-        value = getattr(config, field.name)
-        if isinstance(value, str) and value not in get_args(field.type):
-            expected = ", ".join(get_args(field.type))
-            raise ConfigError(f'{section}.{field.name}: found "{value}"; expected one of {expected}')
-        least = 0 if field.name in ("r1", "r2") else 1
-        if isinstance(value, int) and value < least:
-            raise ConfigError(f"{section}.{field.name}: found {value}; expected {least} or more")
+def _check(section: str, config: RelationConfig | LearnedRemovalConfig) -> None:
+    check_options(section, config, from_zero=("r1", "r2"))
     if config.width % config.heads or config.width % 8:
         raise ConfigError(
             f"{section}.width: found {config.width}; expected a multiple of 8 and of the {config.heads} heads"

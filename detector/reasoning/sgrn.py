@@ -53,9 +53,9 @@ Numbers: mAP rises by about 32 % on VG3000 and 28 % on ADE (abstract, relative t
 """
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +64,7 @@ from torch.nn.utils.parametrizations import weight_norm
 from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, SharedHead, previous_head
 from detector.knowledge import FOREGROUND
+from detector.options import check_options
 
 #: Where scales of the kernels start, in units of the image's side and in radians.
 SCALES_AT_START = (0.25, 1.0)
@@ -83,20 +84,13 @@ class SGRNConfig:
     width: int = 256  #: E, of h
 
     def __post_init__(self) -> None:
-        """Check words and numbers: a typing error must not silently be another experiment.
+        """Check words and numbers.
 
         Raises:
             ConfigError: a word that is none of an option's, a number out of its range, or a width that the
                 kernels do not divide.
         """
-        for field in fields(self):
-            value, choices = getattr(self, field.name), get_args(field.type)
-            least = 0 if field.name == "hidden" else 1
-            if choices and value not in choices:
-                expected = ", ".join(choices)
-                raise ConfigError(f'head.{field.name}: found "{value}"; expected one of {expected}')
-            if not choices and value < least:
-                raise ConfigError(f"head.{field.name}: found {value}; expected {least} or more")
+        check_options("head", self, from_zero=("hidden",))
         for name in ("hidden", "width"):
             value = getattr(self, name)
             if value % self.kernels:

@@ -44,13 +44,14 @@ Numbers: ImageNet top-1 error 19.97 % (pixel level 19.94) against 21.10 of ResNe
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args, get_type_hints
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from detector.errors import ConfigError
 from detector.interfaces import BlockPlace
+from detector.options import check_options
 
 Sampler = Literal["pool", "static", "dynamic"]
 Edges = Literal["none", "static", "dynamic"]
@@ -70,18 +71,12 @@ class VCRConfig:
     level: Literal["channel", "pixel"] = "channel"
 
     def __post_init__(self) -> None:
-        """Check the words: a typing error must not silently be another experiment.
+        """Check words and numbers.
 
         Raises:
-            ConfigError: a word that is none of an option's, or pixels without an attention map.
+            ConfigError: a word that is none of an option's, no concepts, or pixels without an attention map.
         """
-        for name, hint in get_type_hints(VCRConfig).items():
-            choices = get_args(hint) if name in ("sampler", "edges", "modulator", "level") else ()
-            if choices and getattr(self, name) not in choices:
-                found, expected = getattr(self, name), ", ".join(choices)
-                raise ConfigError(
-                    f'model.backbone.blocks.{name}: found "{found}"; expected one of {expected}'
-                )
+        check_options("model.backbone.blocks", self)
         if self.level == "pixel" and self.sampler == "pool":
             raise ConfigError(
                 'model.backbone.blocks.level: found "pixel" with the sampler "pool", which has no attention '
