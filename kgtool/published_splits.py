@@ -15,7 +15,7 @@ from kgtool.classes import near_names
 from kgtool.coco import Dataset
 from kgtool.errors import ClassMatchError, InputError
 from kgtool.ids import position_of
-from kgtool.splits import ImageChoice, Split, read_image_list, split_by_ids, split_by_seed
+from kgtool.splits import ImageChoice, Split, read_image_lists, split_by_ids, split_by_seed
 
 #: Image ids of the published train set and test set.
 Published = tuple[np.ndarray, np.ndarray]
@@ -42,20 +42,7 @@ def choose_split(dataset: Dataset, published: Published | None, choice: ImageCho
 
 def _listed(dataset: Dataset, train_list: Path | None, test_list: Path | None) -> Published:
     """Ids of the listed images; with one list, the other set is all the rest."""
-    every = np.sort(np.array([image.id for image in dataset.images], dtype=np.int64))
-    train, test = (
-        read_image_list(path, dataset.images) if path else None for path in (train_list, test_list)
-    )
-    if train is None:
-        train = np.setdiff1d(every, every[:0] if test is None else test)
-    if test is None:
-        test = np.setdiff1d(every, train)
-    both = np.intersect1d(train, test)
-    if len(both):
-        raise InputError(
-            f"{test_list}: found image {both[0]} ({len(both)} such images), which is also in {train_list}; "
-            "expected lists that share no image"
-        )
+    train, test = read_image_lists(dataset.images, train_list, test_list)
     for ids, given, other in ((train, train_list, test_list), (test, test_list, train_list)):
         if not len(ids):
             raise InputError(f"{given or other}: found a list that leaves one set empty; expected two sets")

@@ -116,25 +116,11 @@ def split_by_lists(dataset: Dataset, *, train_list: Path | None, test_list: Path
         InputError: a list that cannot be read, a line that names no image, an image in both lists, or
             a set without images.
     """
-    assert train_list or test_list
-    every = np.sort(np.array([image.id for image in dataset.images], dtype=np.int64))
-    listed = {
-        name: read_image_list(path, dataset.images)
-        for name, path in (("train", train_list), ("test", test_list))
-        if path
-    }
-    both = np.intersect1d(listed.get("train", every[:0]), listed.get("test", every[:0]))
-    if len(both):
-        raise InputError(
-            f"{test_list}: found image {both[0]} ({len(both)} such images), which is also in {train_list}; "
-            "expected lists that share no image"
-        )
-    train = listed["train"] if train_list else np.setdiff1d(every, listed["test"])
-    test = listed["test"] if test_list else np.setdiff1d(every, listed["train"])
+    train, test = read_image_lists(dataset.images, train_list, test_list)
     pairs = _image_class_pairs(dataset)
     with_box = pairs[0]
     dropped = {
-        "in neither list": len(every) - len(train) - len(test),
+        "in neither list": len(dataset.images) - len(train) - len(test),
         "no box of the classes": int((~np.isin(np.concatenate([train, test]), with_box)).sum()),
     }
     train, test = np.intersect1d(train, with_box), np.intersect1d(test, with_box)
@@ -159,6 +145,37 @@ def split_by_ids(dataset: Dataset, train: np.ndarray, test: np.ndarray) -> Split
     """
     rest = len(dataset.images) - len(train) - len(test)
     return _divide(dataset, _image_class_pairs(dataset), train, test, {"in neither set": rest}, [])
+
+
+def read_image_lists(
+    images: Sequence[Image], train_list: Path | None, test_list: Path | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Read the images to train on and to test on; with one list, the other set is all the rest.
+
+    Args:
+        images: all there are.
+        train_list: a text file; see `read_image_list`. None: what `test_list` leaves.
+        test_list: likewise.
+
+    Returns:
+        ids to train on and ids to test on, both ascending.
+
+    Raises:
+        InputError: a list that cannot be read, a line that names no image, or an image in both lists.
+    """
+    every = np.sort(np.array([image.id for image in images], dtype=np.int64))
+    train, test = (read_image_list(path, images) if path else None for path in (train_list, test_list))
+    if train is None:
+        train = np.setdiff1d(every, every[:0] if test is None else test)
+    if test is None:
+        test = np.setdiff1d(every, train)
+    both = np.intersect1d(train, test)
+    if len(both):
+        raise InputError(
+            f"{test_list}: found image {both[0]} ({len(both)} such images), which is also in {train_list}; "
+            "expected lists that share no image"
+        )
+    return train, test
 
 
 def read_image_list(path: Path, images: Sequence[Image]) -> np.ndarray:
