@@ -1,7 +1,13 @@
-"""Writing files so that a crash leaves the last good state, and nothing is overwritten silently."""
+"""Writing files so that a crash leaves the last good state, and nothing is overwritten silently.
+
+A process that is killed at once (SIGKILL, a power cut) can leave what it was writing, under a hidden name
+that ends in .part, beside the output. Nothing ever reads such a file, and none is in the way of the next run:
+it may be removed. Ctrl-C and SIGTERM leave none.
+"""
 
 import os
-import tempfile
+import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +20,10 @@ def check_writable(path: Path, *, overwrite: bool = False) -> None:
 
     Raises:
         OutputExistsError: the file is there and `overwrite` is false.
-        KgtoolError: the folder to write into does not exist, or may not be written to.
+        KgtoolError: it is a folder, or the folder to write into does not exist or may not be written to.
     """
+    if path.is_dir():
+        raise KgtoolError(f"{path}: is a folder; expected a file, or a name that is free")
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path}: already exists; give --overwrite to replace it, or another --out")
     _check_folder(path)
@@ -36,17 +44,13 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: the file is there and `overwrite` is false.
-        KgtoolError: the folder to write into does not exist, or may not be written to.
+        KgtoolError: it is a folder, or the folder to write into does not exist or may not be written to.
     """
     check_writable(path, overwrite=overwrite)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-    os.close(handle)
-    part = Path(name)
-    try:
+    part = _beside(path, "part")
+    try:  # from before the file is there, so that Ctrl-C leaves none whenever it comes
+        part.touch(exist_ok=False)
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o666 & ~umask)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
@@ -60,25 +64,28 @@ def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
     Raises:
         OutputExistsError: the folder is there, is not empty, and `overwrite` is false.
-        KgtoolError: the folder to write into does not exist, or may not be written to.
+        KgtoolError: a file is there, or the folder to write into does not exist or may not be written to.
     """
-    import shutil
-
-    if path.exists() and (not path.is_dir() or any(path.iterdir())) and not overwrite:
+    if path.exists() and not path.is_dir():
+        raise KgtoolError(f"{path}: is a file; expected a folder, or a name that is free")
+    if path.exists() and any(path.iterdir()) and not overwrite:
         raise OutputExistsError(f"{path}: already exists; give --overwrite to replace it, or another --out")
     _check_folder(path)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    path = path.resolve()  # the working folder has no name of its own
+    part, retired = _beside(path, "part"), _beside(path, "old")
     try:
+        part.mkdir()
         yield part
-        umask = os.umask(0)
-        os.umask(umask)
-        part.chmod(0o777 & ~umask)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".old", dir=path.parent))
             path.replace(retired)
-            part.replace(path)
-            shutil.rmtree(retired)
-        else:
-            part.replace(path)
+        part.replace(path)
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        if retired.exists() and not path.exists():
+            retired.replace(path)
+        for folder in (part, retired):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    """A hidden name that nothing has yet."""
+    return path.with_name(f".{path.name}.{secrets.token_hex(8)}.{suffix}")

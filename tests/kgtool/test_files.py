@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,82 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
         "folder",
         "folder/old",
     ]
+
+
+@pytest.mark.parametrize(("atomic", "method"), [(atomic_path, "touch"), (atomic_folder, "mkdir")])
+def test_ctrl_c_just_after_the_temporary_is_made_leaves_none(
+    atomic: Callable[..., AbstractContextManager[Path]],
+    method: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make = getattr(Path, method)
+
+    def make_and_interrupt(path: Path, **options: object) -> None:
+        make(path, **options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, method, make_and_interrupt)
+    with pytest.raises(KeyboardInterrupt), atomic(tmp_path / "out"):
+        pytest.fail("the block is not reached")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_put_in_place_brings_the_old_one_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    (folder / "old").touch()
+    replace = Path.replace
+
+    def interrupted(path: Path, target: Path) -> Path:
+        if path.suffix == ".part":
+            raise KeyboardInterrupt
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, overwrite=True) as part:
+        (part / "new").touch()
+    assert [path.name for path in folder.iterdir()] == ["old"]
+    assert list(tmp_path.iterdir()) == [folder]
+
+
+def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        with atomic_path(tmp_path / "file") as part:
+            part.write_text("x")
+        with atomic_folder(tmp_path / "folder"):
+            pass
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o640
+    assert (tmp_path / "folder").stat().st_mode & 0o777 == 0o750
+
+
+def test_a_file_where_a_folder_should_go_stays(tmp_path: Path) -> None:
+    (tmp_path / "out").write_text("mine")
+    with (
+        pytest.raises(KgtoolError, match=r"out: is a file; expected a folder"),
+        atomic_folder(tmp_path / "out", overwrite=True),
+    ):
+        pytest.fail("the block is not reached")
+    assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_a_folder_where_a_file_should_go_stays(tmp_path: Path) -> None:
+    with pytest.raises(KgtoolError, match="is a folder; expected a file"):
+        check_writable(tmp_path, overwrite=True)
+
+
+def test_the_working_folder_may_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with atomic_folder(Path()) as part:
+        (part / "new").touch()
+    assert [path.name for path in (tmp_path / "here").iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]
 
 
 def test_a_terminated_command_removes_what_is_half_written(tmp_path: Path) -> None:
