@@ -52,6 +52,11 @@ class Archive:
         return self.about if self.size is None else self.size
 
     @property
+    def most(self) -> int:
+        """Bytes that are no longer this archive, even if it has grown since `about` was written."""
+        return 4 * self.planned_size
+
+    @property
     def planned_total(self) -> int:
         """Bytes of disk for the archive and what it holds, about."""
         return self.planned_size + (self.unpacked or self.planned_size)

@@ -25,7 +25,9 @@ from kgtool.partial_file import PartialFile, Version
 _CHUNK = 1 << 18
 #: Left on the disk beyond what is fetched or extracted.
 DISK_MARGIN = 64 << 20
-_CONTENT_RANGE = re.compile(r"bytes (\d+)-\d+/(\d+|\*)")
+#: A size that a server tells; longer ones are no size, and Python refuses to read them.
+_SIZE = re.compile(r"[0-9]{1,18}")
+_CONTENT_RANGE = re.compile(rf"bytes ({_SIZE.pattern})-{_SIZE.pattern}/({_SIZE.pattern}|\*)")
 #: Answers that may be another one soon: timeout, too early, too many requests, and all of 500.
 _PASSING = {408, 425, 429}
 
@@ -79,6 +81,7 @@ def download(
     path: Path,
     *,
     size: int | None = None,
+    most: int | None = None,
     sha256: str = "",
     on_progress: Progress | None = None,
     patience: Patience = PATIENT,
@@ -90,6 +93,8 @@ def download(
             or nothing arrives from it any more.
         path: where to; not there yet.
         size: bytes it must have; None: what the server says.
+        most: where `size` is None, bytes that it has at most, whatever the server says; None: as many as the
+            disk has room for.
         sha256: what it must have, in hexadecimal; "": anything.
         on_progress: told how far it is.
         patience: how long to try.
@@ -100,7 +105,8 @@ def download(
     reasons = []
     with closing(PartialFile(path)) as part:
         for url in urls:
-            fetch = _Fetch(url, path.name, part, size, sha256, on_progress or (lambda *_: None), patience)
+            report = on_progress or (lambda *_: None)
+            fetch = _Fetch(url, path.name, part, size, most, sha256, report, patience)
             try:
                 fetch.run()
             except _Refused as error:
@@ -123,6 +129,7 @@ class _Fetch:
     name: str
     part: PartialFile
     size: int | None
+    most: int | None
     sha256: str
     on_progress: Progress
     patience: Patience
@@ -151,9 +158,16 @@ class _Fetch:
         """What is wrong with what has arrived; "" for nothing."""
         if self.size is not None and self.part.size != self.size:
             return f"found {self.part.size} bytes; expected {self.size}"
+        if self._is_too_much():
+            return f"found {self.part.size} bytes or more; expected at most {self.most}"
         if self.sha256 and self.part.sha256() != self.sha256:
             return f"found SHA-256 {self.part.sha256()}; expected {self.sha256}"
         return ""
+
+    def _is_too_much(self) -> bool:
+        """Whether more has arrived than there can be."""
+        most = self.most if self.size is None else self.size
+        return most is not None and self.part.size > most
 
     def _receive_all(self) -> None:
         failures, pause_s, most = 0, self.patience.pause_s, self.part.size
@@ -178,10 +192,12 @@ class _Fetch:
                 total = self._begin(response.status, response.headers)
                 check_room(self.part.path.parent, (total or 0) - self.part.size, self.name)
                 while data := response.read1(_CHUNK):  # what is there: if no more comes, nothing is lost
+                    if total is None:  # such a server may go on until the disk is full
+                        check_room(self.part.path.parent, len(data), self.name)
                     self.part.append(data)
                     self.on_progress(self.name, self.part.size, total)
-                    if self.size is not None and self.part.size > self.size:
-                        return  # a server that tells no length may go on until the disk is full
+                    if self._is_too_much():
+                        return
         except urllib.error.HTTPError as error:
             self._take_refusal(error)
             return
@@ -204,7 +220,7 @@ class _Fetch:
     def _begin(self, status: int, headers: Message) -> int | None:
         """Take an answer's headers: continue, or start again. The size of the whole file, if it is told."""
         length = headers.get("Content-Length", "")
-        total = int(length) if length.isdigit() else None
+        total = int(length) if _SIZE.fullmatch(length) else None
         found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", "").strip())
         if status == 206:
             if not found or int(found[1]) != self.part.size or self._is_other_version(headers):
@@ -213,6 +229,8 @@ class _Fetch:
             total = None if found[2] == "*" else int(found[2])
         if self.size is not None and total is not None and total != self.size:
             raise _Refused(f"found {total} bytes; expected {self.size}")
+        if self.size is None and self.most is not None and total is not None and total > self.most:
+            raise _Refused(f"found {total} bytes; expected at most {self.most}")
         if status == 206:
             self.continued = True
         else:
@@ -236,7 +254,7 @@ class _Fetch:
             reason = f"the server answered {error.code} {error.reason}".strip()
             if error.code in _PASSING or error.code >= 500:
                 asked = error.headers.get("Retry-After", "")
-                raise _Passing(reason, float(asked) if asked.isdigit() else None)
+                raise _Passing(reason, float(asked) if _SIZE.fullmatch(asked) else None)
             raise _Refused(reason)
 
 

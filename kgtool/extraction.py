@@ -4,11 +4,12 @@ Every entry is checked before the first byte is written. Files are created by th
 or `tarfile`: plain files and folders with plain permissions, whatever the archive says of owners and modes.
 """
 
+import fcntl
 import lzma
+import os
 import shutil
 import stat
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +21,7 @@ from pathlib import Path
 from typing import IO
 
 from kgtool.download import Progress, check_room
-from kgtool.errors import InputError, OutputExistsError
+from kgtool.errors import InputError, KgtoolError, OutputExistsError
 
 _CHUNK = 1 << 20
 #: What reading a damaged archive raises; names that are not in the encoding they say are UnicodeDecodeError.
@@ -85,22 +86,54 @@ def extract(
         InputError: the archive is damaged, too large for the limits, or has an entry that is no plain file or
             folder below the folder.
         OutputExistsError: another file is there.
-        KgtoolError: the disk has no room for it.
+        KgtoolError: the disk has no room for it, or another process is extracting it there.
     """
     report = on_progress or (lambda *_: None)
-    with _entries(archive, limits) as entries:
+    with _entries(archive, limits) as entries, _staging(folder / f".{archive.name}.part") as staging:
         total = sum(entry.size for entry in entries)
         check_room(folder, total, archive.name)
-        staging = Path(tempfile.mkdtemp(prefix=f".{archive.name}.", suffix=".part", dir=folder))
-        try:
-            done = 0
-            for entry in entries:
-                done += _write(entry, staging, archive.name)
-                report(archive.name, done, total)
-            _move(staging, folder, [entry.parts for entry in entries])
-        finally:
-            shutil.rmtree(staging, ignore_errors=True)
+        done = 0
+        for entry in entries:
+            done += _write(entry, staging, archive.name)
+            report(archive.name, done, total)
+        _move(staging, folder, [entry.parts for entry in entries])
     return tuple(sorted({entry.parts[0] for entry in entries}))
+
+
+@contextmanager
+def _staging(path: Path) -> Iterator[Path]:
+    """An empty folder for this process alone, gone at the end.
+
+    Its name is fixed and it is locked, so that what a killed process left is told from what another one is
+    writing: the lock of a process ends with it.
+
+    Raises:
+        KgtoolError: another process has it.
+    """
+    path.mkdir(exist_ok=True)
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise KgtoolError(f"{path}: another process is extracting there; wait for that one") from None
+        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(folder)):
+            raise KgtoolError(f"{path}: another process has just extracted there; try again")
+        try:
+            _empty(path)
+            yield path
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+    finally:
+        os.close(folder)
+
+
+def _empty(folder: Path) -> None:
+    for found in folder.iterdir():
+        if found.is_dir() and not found.is_symlink():
+            shutil.rmtree(found)
+        else:
+            found.unlink()
 
 
 @contextmanager
@@ -120,7 +153,15 @@ def _entries(archive: Path, limits: Limits) -> "Iterator[list[_Entry]]":
         else:
             raise InputError(f"{archive.name}: found neither zip nor tar; remove it and fetch it again")
     except _DAMAGED as error:
-        raise InputError(f"{archive.name}: cannot be read ({error}); remove it and fetch it again") from None
+        raise _damaged(archive.name, error) from None
+    except OSError as error:
+        if error.errno is not None:  # the system's: a full disk
+            raise
+        raise _damaged(archive.name, error) from None  # what bz2 raises
+
+
+def _damaged(name: str, error: Exception) -> InputError:
+    return InputError(f"{name}: cannot be read ({error}); remove it and fetch it again")
 
 
 def _head(path: Path) -> bytes:

@@ -123,6 +123,7 @@ def _fetch(archive: Archive, out: Path, options: FetchOptions) -> None:
             _urls(archive, options),
             path,
             size=archive.size,
+            most=archive.most,
             sha256=archive.sha256,
             on_progress=options.on_progress,
             patience=options.patience,

@@ -19,6 +19,7 @@ class Site:
         ranges: whether range requests are understood.
         if_range: whether If-Range is.
         lengths: whether Content-Length is sent.
+        told_length: what it says instead of the length; "": the length.
         cuts: for the next requests, after how many bytes of the body the connection is cut; None: not.
         stalls: for the next requests, seconds without a byte after the first half of the body.
         statuses: for the next requests, a status instead of the file; 0: the file.
@@ -33,6 +34,7 @@ class Site:
     ranges: bool = True
     if_range: bool = True
     lengths: bool = True
+    told_length: str = ""
     cuts: list[int | None] = field(default_factory=list)
     stalls: list[float] = field(default_factory=list)
     statuses: list[int] = field(default_factory=list)
@@ -81,7 +83,7 @@ def serving(site: Site) -> Iterator[Site]:
             if etag:
                 self.send_header("ETag", etag)
             if site.lengths:
-                self.send_header("Content-Length", str(len(body) - first))
+                self.send_header("Content-Length", site.told_length or str(len(body) - first))
             self.end_headers()
             cut = site.cuts.pop(0) if site.cuts else None
             if site.stalls:

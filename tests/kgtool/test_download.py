@@ -295,3 +295,48 @@ def test_a_full_disk_is_told_before_and_not_taken_for_a_bad_connection(
     with pytest.raises(KgtoolError, match=r"a.zip: found 1000 bytes free in .*; expected \d+; make room"):
         fetch(site, path)
     assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("lengths", [True, False])
+def test_more_than_there_can_be_is_refused_where_no_size_is_published(
+    site: Site, path: Path, lengths: bool
+) -> None:
+    site.files["/a.zip"] = BODY * 20
+    site.lengths = lengths
+    seen = []
+    with pytest.raises(KgtoolError, match=r"found \d+ bytes.*; expected at most 1000000"):
+        fetch(site, path, most=1_000_000, on_progress=lambda *state: seen.append(state[1]))
+    assert max(seen, default=0) < 2_000_000
+    assert left_overs(path) == []
+    site.files["/a.zip"] = BODY
+    assert fetch(site, path, most=len(BODY)).sha256 == SHA256
+
+
+def test_a_server_that_tells_no_length_does_not_fill_the_disk(
+    site: Site, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.lengths = False
+    usage, before = shutil.disk_usage(path.parent), module.DISK_MARGIN + 500_000
+
+    def free(_: object) -> object:
+        part = path.with_name("a.zip.part")
+        return usage._replace(free=before - (part.stat().st_size if part.exists() else 0))
+
+    monkeypatch.setattr(module.shutil, "disk_usage", free)
+    with pytest.raises(KgtoolError, match=r"a.zip: found \d+ bytes free in .*; make room"):
+        fetch(site, path)
+    assert path.with_name("a.zip.part").stat().st_size <= 500_000
+
+
+@pytest.mark.parametrize("told", ["\u00b2", "1e3", "9" * 5000, "-1"])
+def test_a_number_that_is_none_is_as_if_it_were_not_told(
+    site: Site, path: Path, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr(module.time, "sleep", pauses.append)
+    site.statuses, site.headers = [503], {"Retry-After": told}
+    fetch(site, path, patience=Patience(attempts=2, pause_s=1.0, longest_s=5.0, timeout_s=5.0))
+    assert pauses == [1.0]
+    path.unlink()
+    site.told_length = told
+    assert fetch(site, path, size=len(BODY)).sha256 == SHA256

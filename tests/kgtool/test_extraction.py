@@ -3,8 +3,11 @@
 import io
 import os
 import shutil
+import signal
 import stat
 import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 from collections.abc import Callable
@@ -188,6 +191,55 @@ def test_damage_of_names_and_of_lzma_is_one_line(place: bytes, tmp_path: Path, o
     with pytest.raises(InputError, match="cannot be read"):
         extract(tmp_path / "x", out)
     assert not any(out.iterdir())
+
+
+def test_damage_of_bzip2_names_the_archive(tmp_path: Path, out: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "x.zip", "w", zipfile.ZIP_BZIP2) as file:
+        file.writestr("name", os.urandom(5000))
+    data = (tmp_path / "x.zip").read_bytes()
+    start = data.index(b"BZh")
+    (tmp_path / "x.zip").write_bytes(data[: start + 4] + bytes(20) + data[start + 24 :])
+    with pytest.raises(InputError, match=r"x\.zip: cannot be read \(.+\); remove it and fetch it again"):
+        extract(tmp_path / "x.zip", out)
+    assert not any(out.iterdir())
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from kgtool import extraction
+extraction._move = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+extraction.extract(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+def test_what_a_killed_extraction_left_is_gone_after_the_next(tmp_path: Path, out: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", FILES)
+    killed = subprocess.run([sys.executable, "-c", KILLED, archive, out], timeout=60)
+    assert killed.returncode == -signal.SIGKILL
+    assert [path.name for path in out.iterdir()] == [".x.zip.part"]
+    assert any((out / ".x.zip.part").iterdir())
+    (out / ".x.zip.part" / "old").symlink_to(tmp_path)  # is removed, not followed
+    extract(archive, out)
+    assert content(out) == FILES
+    assert sorted(path.name for path in out.iterdir()) == ["a", "three.txt"]
+    assert archive.exists()
+
+
+def test_an_extraction_does_not_touch_what_another_process_extracts(tmp_path: Path, out: Path) -> None:
+    archive = make_zip(tmp_path / "x.zip", FILES)
+    program = KILLED.replace("signal.SIGKILL", "signal.SIGSTOP")
+    other = subprocess.Popen([sys.executable, "-c", program, archive, out])
+    try:
+        os.waitid(os.P_PID, other.pid, os.WSTOPPED | os.WEXITED | os.WNOWAIT)
+        with pytest.raises(KgtoolError, match="another process is extracting there; wait for that one"):
+            extract(archive, out)
+        assert content(out / ".x.zip.part") == FILES
+    finally:
+        other.kill()
+        other.wait(timeout=60)
+    extract(archive, out)
+    assert content(out) == FILES
 
 
 def test_a_flipped_bit_is_found_by_the_checksum_of_a_zip(tmp_path: Path, out: Path) -> None:
