@@ -123,6 +123,11 @@ def load_classes(folder: Path) -> RunClasses:
     """
     path = folder / CLASSES_FILE
     document = load_json(path)
+    if "graph_hashes" not in document:
+        raise InputError(
+            f"{path}: found no graph_hashes; expected a run of this version; train it again, or use it with "
+            "the version that trained it"
+        )
     try:
         rows = document["classes"]
         classes = RunClasses(
@@ -134,7 +139,7 @@ def load_classes(folder: Path) -> RunClasses:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: expected graph_hashes and classes with id, name, synset: {error}"
+            f"{path}: found {error!r}; expected graph_hashes and classes with id, name, synset"
         ) from error
     if not classes.names or len(set(classes.names)) != len(classes.names):
         raise InputError(f"{path}: expected one or more classes with unique names")

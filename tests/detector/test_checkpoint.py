@@ -140,9 +140,14 @@ def rename_setting(document: dict[str, Any]) -> None:
         ),
         (lambda run: (run / "config.json").write_text("{}"), InputError, "expected the keys recipe"),
         (
-            lambda run: (run / "classes.json").write_text("{}"),
+            lambda run: change_json(run / "classes.json", lambda document: document.pop("graph_hashes")),
             InputError,
-            "expected graph_hashes and classes",
+            "classes.json: found no graph_hashes; expected a run of this version; train it again",
+        ),
+        (
+            lambda run: change_json(run / "classes.json", lambda document: document.pop("classes")),
+            InputError,
+            r"found KeyError\('classes'\); expected graph_hashes and classes",
         ),
         (lambda run: (run / "classes.json").unlink(), InputError, "classes.json: cannot be read"),
         (
