@@ -12,7 +12,7 @@ import numpy as np
 
 from kgtool.coco import Dataset, save_dataset
 from kgtool.files import atomic_folder, atomic_path
-from kgtool.splits import Split, save_split
+from kgtool.splits import SPLIT_FILES, Split, save_split
 
 #: The report of a run, and its findings as CSV, or nothing where a data set has none.
 Account = tuple[dict[str, Any], str]
@@ -40,7 +40,7 @@ def write_dataset(
             dataset, (report, _) = make()
             save_dataset(dataset, part, overwrite=True)
         return report
-    with atomic_folder(out, overwrite=overwrite) as part:
+    with atomic_folder(out, ("instances.json", "report.json", "report.csv"), overwrite=overwrite) as part:
         dataset, (report, findings) = make()
         save_dataset(dataset, part / "instances.json")
         _save_findings(findings, part)
@@ -67,7 +67,7 @@ def write_split(
         OutputExistsError: `out` is there, is not empty, and `overwrite` is false.
         KgtoolError: the folder to write into does not exist.
     """
-    with atomic_folder(out, overwrite=overwrite) as part:
+    with atomic_folder(out, SPLIT_FILES, overwrite=overwrite) as part:
         split, (report, findings) = make()
         images = report.setdefault("images", {})
         images["skipped"] = images.get("skipped", {}) | split.images_dropped

@@ -8,8 +8,9 @@ it may be removed. Ctrl-C and SIGTERM leave none.
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 from kgtool.errors import KgtoolError, OutputExistsError
@@ -49,7 +50,10 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
     check_writable(path, overwrite=overwrite)
     part = _beside(path, "part")
     try:  # from before the file is there, so that Ctrl-C leaves none whenever it comes
-        part.touch(exist_ok=False)
+        try:
+            part.touch(exist_ok=False)
+        except OSError as error:
+            raise KgtoolError(f"{path}: cannot be written: {error.strerror}") from None
         yield part
         part.replace(path)
     finally:
@@ -57,24 +61,40 @@ def atomic_path(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
 
 
 @contextmanager
-def atomic_folder(path: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def atomic_folder(path: Path, contents: Sequence[str], *, overwrite: bool = False) -> Iterator[Path]:
     """Yield a temporary folder beside `path`; rename it to `path` when the block ends without an error.
 
     With `overwrite` an existing folder is replaced as a whole, after the new one is complete.
 
+    Args:
+        path: the folder to be.
+        contents: names, or patterns of names, at the top of such a folder. With anything else in it a folder
+            is not replaced: it may be the user's pictures.
+        overwrite: replace it.
+
     Raises:
-        OutputExistsError: the folder is there, is not empty, and `overwrite` is false.
+        OutputExistsError: the folder is there, is not empty, and `overwrite` is false; or it holds other
+            things than `contents`.
         KgtoolError: a file is there, or the folder to write into does not exist or may not be written to.
     """
     if path.exists() and not path.is_dir():
         raise KgtoolError(f"{path}: is a file; expected a folder, or a name that is free")
     if path.exists() and any(path.iterdir()) and not overwrite:
         raise OutputExistsError(f"{path}: already exists; give --overwrite to replace it, or another --out")
+    for found in sorted(path.iterdir()) if path.exists() else ():
+        if not any(fnmatchcase(found.name, pattern) for pattern in contents):
+            raise OutputExistsError(
+                f"{path}: found {found.name!r}; --overwrite replaces only what this command writes "
+                f"({', '.join(contents)}); move it away, or give another --out"
+            )
     _check_folder(path)
     path = path.resolve()  # the working folder has no name of its own
     part, retired = _beside(path, "part"), _beside(path, "old")
     try:
-        part.mkdir()
+        try:
+            part.mkdir()
+        except OSError as error:
+            raise KgtoolError(f"{path}: cannot be written: {error.strerror}") from None
         yield part
         if path.exists():
             path.replace(retired)

@@ -22,7 +22,7 @@ import numpy as np
 
 from kgtool.coco import Annotations as BoxColumns
 from kgtool.coco import Category, Dataset, Image, RelationCategory, Relations, save_dataset
-from kgtool.errors import InputError, OutputExistsError
+from kgtool.errors import InputError
 from kgtool.files import atomic_folder
 from kgtool.sample_images import IMAGE_SIZE
 from kgtool.sample_layout import PREDICATES
@@ -79,8 +79,7 @@ def save_sample(
     for split, size in sizes.items():
         if not 1 <= size <= IDS_PER_SPLIT:
             raise InputError(f"{split} images: found {size}; expected 1 to {IDS_PER_SPLIT}")
-    _check_replaceable(out)
-    with atomic_folder(out, overwrite=overwrite) as part:
+    with atomic_folder(out, ("train.json", "test.json", "images", "vg"), overwrite=overwrite) as part:
         (part / "images").mkdir()
         train = _save_pictures(world, "train", train_images, part / "images")
         test = _save_pictures(world, "test", test_images, part / "images")
@@ -100,16 +99,6 @@ def save_sample(
         instances_median=float(np.median(instances)),
         instances_max=int(instances.max()),
     )
-
-
-def _check_replaceable(out: Path) -> None:
-    """Check that `--overwrite` would replace a sample, not a folder of something else."""
-    known = {"train.json", "test.json", "images", "vg"}
-    others = sorted(path.name for path in out.iterdir() if path.name not in known) if out.is_dir() else []
-    if others:
-        raise OutputExistsError(
-            f"{out}: holds {others[0]!r}, which is no part of a sample; give another --out"
-        )
 
 
 def _image_id(split: str, index: int) -> int:

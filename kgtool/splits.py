@@ -20,6 +20,8 @@ from kgtool.errors import InputError
 from kgtool.ids import position_of
 
 MAX_TEST_IMAGES = 5000
+#: What `save_split` writes, and beside it what was found in the data.
+SPLIT_FILES = ("train.json", "test.json", "classes.csv", "report.json", "report.csv")
 #: LVIS: a class is rare with at most 10 training images, common with at most 100, else frequent.
 RARE_IMAGES, COMMON_IMAGES = 10, 100
 

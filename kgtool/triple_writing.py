@@ -111,7 +111,7 @@ def write_triples(
         InputError: the source is not what it should be.
         OutputExistsError: the folder is there and is not empty.
     """
-    with atomic_folder(folder, overwrite=overwrite) as part:
+    with atomic_folder(folder, ("part-*.parquet",), overwrite=overwrite) as part:
         tables = triple_source(source, triples, options)
         if options.excluded is not None:
             options.excluded.check_joins(tables.dataset, str(source))

@@ -102,7 +102,8 @@ def boxes_of_ade(
     files = find_images(root)
     given = load_names(options.names) if options.names else {}
     wanted = read_class_names(options.classes) if options.classes else None
-    with atomic_folder(out, overwrite=overwrite) as part:
+    contents = ("instances.json", "report.json", "report.csv")
+    with atomic_folder(out, contents, overwrite=overwrite) as part:
         images = []
         read = partial(read_image, with_parts=options.with_parts)
         for number, rows in enumerate(map_in_order(read, files, num_workers), start=1):

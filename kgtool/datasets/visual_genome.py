@@ -36,7 +36,7 @@ from kgtool.object_boxes import (
     count_synsets,
 )
 from kgtool.object_relations import RelationRows, relations_of_boxes
-from kgtool.splits import ImageChoice, save_split, split_by_lists, split_by_seed
+from kgtool.splits import SPLIT_FILES, ImageChoice, save_split, split_by_lists, split_by_seed
 from kgtool.visual_genome import ImageDecoder, ObjectDecoder, RelationDecoder, fold_text, only_synset
 
 #: What `strict` makes an error of; the other reasons are what the selection is about.
@@ -79,7 +79,7 @@ def split_visual_genome(
         KgtoolError: the folder to write into does not exist.
         InputError: an input that cannot be read or used, or dirt where `options` are strict.
     """
-    with atomic_folder(out, overwrite=overwrite) as part:
+    with atomic_folder(out, SPLIT_FILES, overwrite=overwrite) as part:
         dataset, report = _read_dataset(objects, image_data, classes, relationships, options)
         if choice.train_list or choice.test_list:
             split = split_by_lists(dataset, train_list=choice.train_list, test_list=choice.test_list)

@@ -6,12 +6,13 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from kgtool.cli import main
-from kgtool.errors import KgtoolError
+from kgtool.errors import KgtoolError, OutputExistsError
 from kgtool.files import atomic_folder, atomic_path, check_writable
 
 RECORD = """{"image_id": 1, "relationships": [{"predicate": "on",
@@ -52,8 +53,11 @@ def test_a_folder_that_may_not_be_written_to_is_found_before_any_work(tmp_path: 
         tmp_path.chmod(0o700)
 
 
+any_folder = partial(atomic_folder, contents=["old", "new"])
+
+
 def fail_while_writing(path: Path, folder: Path) -> None:
-    atomic = atomic_folder if path == folder else atomic_path
+    atomic = any_folder if path == folder else atomic_path
     with atomic(path, overwrite=True) as part:
         (part / "new" if path == folder else part).write_text("new")
         raise ZeroDivisionError
@@ -76,7 +80,7 @@ def test_an_error_while_writing_leaves_what_was_there(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize(("atomic", "method"), [(atomic_path, "touch"), (atomic_folder, "mkdir")])
+@pytest.mark.parametrize(("atomic", "method"), [(atomic_path, "touch"), (any_folder, "mkdir")])
 def test_ctrl_c_just_after_the_temporary_is_made_leaves_none(
     atomic: Callable[..., AbstractContextManager[Path]],
     method: str,
@@ -109,7 +113,7 @@ def test_a_folder_that_cannot_be_put_in_place_brings_the_old_one_back(
         return replace(path, target)
 
     monkeypatch.setattr(Path, "replace", interrupted)
-    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, overwrite=True) as part:
+    with pytest.raises(KeyboardInterrupt), any_folder(folder, overwrite=True) as part:
         (part / "new").touch()
     assert [path.name for path in folder.iterdir()] == ["old"]
     assert list(tmp_path.iterdir()) == [folder]
@@ -120,7 +124,7 @@ def test_what_is_written_may_be_read_by_whom_the_umask_lets(tmp_path: Path) -> N
     try:
         with atomic_path(tmp_path / "file") as part:
             part.write_text("x")
-        with atomic_folder(tmp_path / "folder"):
+        with any_folder(tmp_path / "folder"):
             pass
     finally:
         os.umask(before)
@@ -132,10 +136,21 @@ def test_a_file_where_a_folder_should_go_stays(tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
     with (
         pytest.raises(KgtoolError, match=r"out: is a file; expected a folder"),
-        atomic_folder(tmp_path / "out", overwrite=True),
+        any_folder(tmp_path / "out", overwrite=True),
     ):
         pytest.fail("the block is not reached")
     assert (tmp_path / "out").read_text() == "mine"
+
+
+def test_overwriting_a_folder_does_not_remove_what_is_the_users(tmp_path: Path) -> None:
+    for name in ("old", "images"):
+        (tmp_path / "out" / name).mkdir(parents=True)
+    with (
+        pytest.raises(OutputExistsError, match=r"out: found 'images'; --overwrite replaces only .*old, new"),
+        any_folder(tmp_path / "out", overwrite=True),
+    ):
+        pytest.fail("the block is not reached")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["images", "old"]
 
 
 def test_a_folder_where_a_file_should_go_stays(tmp_path: Path) -> None:
@@ -146,7 +161,7 @@ def test_a_folder_where_a_file_should_go_stays(tmp_path: Path) -> None:
 def test_the_working_folder_may_be_filled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    with atomic_folder(Path()) as part:
+    with any_folder(Path()) as part:
         (part / "new").touch()
     assert [path.name for path in (tmp_path / "here").iterdir()] == ["new"]
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
