@@ -1,5 +1,6 @@
 """COCO JSON decoded record by record: what is alive at once is columns, not millions of objects."""
 
+import codecs
 import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -160,10 +161,12 @@ def read_supercategories(path: Path) -> dict[str, str]:
 
 
 def _view(path: Path) -> Any:
-    """The bytes of a file where they lie; an empty one cannot be mapped."""
+    """The bytes of a file where they lie, without a byte order mark; an empty one cannot be mapped."""
     with path.open("rb") as file:
-        empty = file.seek(0, 2) == 0
-        return b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        if file.seek(0, 2) == 0:
+            return b""
+        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+    return view[len(codecs.BOM_UTF8) :] if view[:3] == codecs.BOM_UTF8 else view
 
 
 def _row(box: _Annotation) -> tuple[Any, ...]:

@@ -1,5 +1,6 @@
 """A COCO results file of any detector: read, and written again with other scores."""
 
+import codecs
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def read_results(path: Path, annotations: Annotations | None) -> Results:
         InputError: the file is not a list of results, a score is not in 0..1, or a class has no name.
     """
     try:
-        text = path.read_bytes()
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)
         rows, records = msgspec.json.decode(text, type=list[_Result]), msgspec.json.decode(text)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error

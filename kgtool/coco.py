@@ -6,6 +6,7 @@ as text where it is asked for, and left out where not. Two extra lists carry rel
 subject and object are annotation ids). COCO tools ignore both.
 """
 
+import codecs
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
@@ -155,7 +156,7 @@ def load_dataset(path: Path, *, with_extra: bool = False) -> Dataset:
             or point nowhere; see `check_dataset`.
     """
     try:
-        text = path.read_bytes()
+        text = path.read_bytes().removeprefix(codecs.BOM_UTF8)  # as editors on Windows write it
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror}); expected a COCO JSON file") from None
     remedy = f"`kgtool validate {path}` lists everything"

@@ -1,5 +1,6 @@
 """COCO JSON as columns, and the images behind it."""
 
+import codecs
 import json
 import subprocess
 import sys
@@ -168,6 +169,17 @@ def test_columns_are_flat_arrays_without_objects_for_workers_to_share(folder: Pa
     assert all(column.dtype != object for column in columns)
     whole = [column if column.base is None else column.base for column in columns]
     assert sum(one.nbytes for one in whole) == sum(column.nbytes for column in columns)
+
+
+def test_a_byte_order_mark_and_windows_line_ends_change_nothing(folder: Path) -> None:
+    plain = load_annotations(folder, "train")
+    text = json.dumps(json.loads((folder / "train.json").read_text()), indent=1)
+    (folder / "train.json").write_bytes(codecs.BOM_UTF8 + text.replace("\n", "\r\n").encode())
+    marked = load_annotations(folder, "train")
+    for name, value in vars(plain).items():
+        if isinstance(value, np.ndarray):
+            np.testing.assert_array_equal(value, getattr(marked, name), err_msg=name)
+    assert plain.class_names == marked.class_names
 
 
 def test_a_truncated_file_is_refused(folder: Path) -> None:

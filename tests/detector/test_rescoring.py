@@ -1,5 +1,6 @@
 """The class graph on the detections of any detector."""
 
+import codecs
 import json
 import math
 from pathlib import Path
@@ -201,6 +202,15 @@ def test_a_strength_that_is_none_is_a_usage_error(tmp_path: Path, capsys: pytest
             main(["rescore", "--graph", "g", "--detections", "d", "--out", "o", "--strength", text])
         assert end.value.code == 2
         assert f"found {text}; expected 0 to 100, or auto" in capsys.readouterr().err
+
+
+def test_a_byte_order_mark_in_detections_changes_nothing(tmp_path: Path) -> None:
+    truth, graph = write(tmp_path / "t.json", world(3)[0]), write_graph(tmp_path / "g.npz")
+    plain = write(tmp_path / "d.json", world(3)[1])
+    (tmp_path / "m.json").write_bytes(codecs.BOM_UTF8 + plain.read_bytes())
+    for name in ("d", "m"):
+        rescore_file(graph, tmp_path / f"{name}.json", tmp_path / f"{name}_out.json", annotations=truth)
+    assert (tmp_path / "d_out.json").read_bytes() == (tmp_path / "m_out.json").read_bytes()
 
 
 def test_no_detections_are_no_error(tmp_path: Path) -> None:

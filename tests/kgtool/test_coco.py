@@ -1,5 +1,6 @@
 """COCO JSON: what is written is read back, the reference reader agrees, and bad files get one line."""
 
+import codecs
 import contextlib
 import io
 import json
@@ -89,6 +90,14 @@ def test_saving_what_was_read_gives_the_same_bytes(tmp_path: Path) -> None:
     save_dataset(small_dataset(), tmp_path / "a.json")
     save_dataset(load_dataset(tmp_path / "a.json"), tmp_path / "b.json")
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+
+
+def test_a_byte_order_mark_changes_nothing(tmp_path: Path) -> None:
+    save_dataset(small_dataset(), tmp_path / "a.json")
+    text = (tmp_path / "a.json").read_bytes()
+    (tmp_path / "marked.json").write_bytes(codecs.BOM_UTF8 + text)
+    save_dataset(load_dataset(tmp_path / "marked.json", with_extra=True), tmp_path / "b.json")
+    assert (tmp_path / "b.json").read_bytes() == text
 
 
 def test_what_else_annotations_say_is_carried_where_it_is_asked_for(tmp_path: Path) -> None:
