@@ -115,7 +115,7 @@ def boxes_of_classes(objects: ObjectRows, images: Sequence[Image], table: ClassT
         xywh_K4[rows] = xywh_4R.T
         category_K[rows] = class_R + 1
         num_clipped += int(clipped_R.sum())
-        image_class_R = image_K[rows] * np.int64(len(table)) + class_R
+        image_class_R = image_K[rows].astype(np.int64) * len(table) + class_R
         num_equal += _num_equal_rows([image_class_R, *xywh_K4[rows].view(np.int64).T])
     annotations = Annotations(
         id_N=_compact(_annotation_ids(objects.object_id_N[kept])),
