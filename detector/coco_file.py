@@ -165,8 +165,9 @@ def _view(path: Path) -> Any:
     with path.open("rb") as file:
         if file.seek(0, 2) == 0:
             return b""
-        view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-    return view[len(codecs.BOM_UTF8) :] if view[:3] == codecs.BOM_UTF8 else view
+        mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    marked = mapped[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8
+    return memoryview(mapped)[len(codecs.BOM_UTF8) :] if marked else mapped
 
 
 def _row(box: _Annotation) -> tuple[Any, ...]:
