@@ -64,7 +64,7 @@ def mask_rcnn_rx50_fpn_coco() -> Config:
     Command: detector train --data COCO --eval-split val --recipe mask_rcnn_rx50_fpn_coco --out runs/mask_rx50
     Machine: one GPU with room for 16 images a step; not run by us yet.
     Expected: 40.70 box AP, 36.75 mask AP (the paper's numbers).
-    Table: 2 of the VCRNet paper, "ResNeXt-50". The paper's synchronised statistics are those of one GPU here.
+    Table: 2 of the VCRNet paper, "ResNeXt-50". Statistics are those of the GPUs together, as in the paper.
     """
     return _with_masks("mask_rcnn_rx50_fpn_coco", with_blocks(vcrnet_rx50_fpn_coco()))
 

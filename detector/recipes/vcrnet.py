@@ -15,12 +15,13 @@ def vcrnet_rx50_fpn_coco() -> Config:
     Expected: unknown; with a mask head 41.81 box AP, 42.02 at pixel level, 40.70 without VCR (the paper).
     Table: 2 of the VCRNet paper, "ResNeXt-50 + VCR", without masks and without its ImageNet training of the
         blocks. They start as the plain network; weights with trained blocks come from
-        `detector pretrain --backbone vcrnet_resnext50`, then --set model.backbone.weights=FILE. The paper's
-        synchronised statistics are those of one GPU here.
+        `detector pretrain --backbone vcrnet_resnext50`, then --set model.backbone.weights=FILE. Statistics
+        are those of the GPUs together, as in the paper.
     """
     config = full_size("vcrnet_rx50_fpn_coco", "resnext50_32x4d", stages=plain_stage(1024))
-    backbone = replace(config.model.backbone, norm="batch")
-    return with_blocks(replace(config, model=replace(config.model, backbone=backbone)), VCRConfig())
+    model = replace(config.model, backbone=replace(config.model.backbone, norm="batch"))
+    train = replace(config.train, sync_batch_norm=True)
+    return with_blocks(replace(config, model=model, train=train), VCRConfig())
 
 
 def vcrnet_pixel_rx50_fpn_coco() -> Config:
