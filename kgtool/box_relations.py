@@ -107,6 +107,19 @@ def iter_relation_counts(
             yield RelationCounts(subject, predicate, object_, count)
 
 
+def name_pairs(subject_N4: Floats, object_N4: Floats) -> Integers:
+    """Name the relation of pairs of boxes by geometry.
+
+    Args:
+        subject_N4: xyxy in pixels, with positive width and height.
+        object_N4: the same, one for each subject.
+
+    Returns:
+        (N,) positions in `PREDICATES`; that of `image` for a pair that none of the others names.
+    """
+    return _geometry(subject_N4, object_N4, np.full(len(subject_N4), PREDICATES.index("image")))
+
+
 def _unique(values: Integers) -> tuple[Integers, Integers]:
     """Ascending unique values and how often each occurs; `np.unique` takes many times longer here."""
     ordered = np.sort(values)

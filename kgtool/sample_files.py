@@ -25,7 +25,6 @@ from kgtool.coco import Category, Dataset, Image, RelationCategory, Relations, s
 from kgtool.errors import InputError
 from kgtool.files import atomic_folder
 from kgtool.sample_images import IMAGE_SIZE
-from kgtool.sample_layout import PREDICATES
 from kgtool.sample_world import SPLITS, Annotations, World
 from kgtool.splits import frequency
 
@@ -33,7 +32,6 @@ JPEG_QUALITY = 85
 VG_FILES = ("relationships", "attributes", "objects", "image_data")
 #: Image ids of the splits never meet: each has a million of its own.
 IDS_PER_SPLIT = 1_000_000
-_PREDICATES = tuple(PREDICATES.items())
 
 
 @dataclass(frozen=True)
@@ -166,7 +164,7 @@ def _dataset(
             crowd_N=np.zeros(len(boxes), dtype=np.int64),
         ),
         rel_categories=tuple(
-            RelationCategory(number, name) for number, name in enumerate(PREDICATES, start=1)
+            RelationCategory(number, name) for number, name in enumerate(world.predicates, start=1)
         ),
         relations=Relations(
             id_N=np.arange(1, len(relations) + 1),
@@ -194,6 +192,7 @@ def _save_corpus(world: World, num_images: int, folder: Path) -> None:
 def _iter_corpus(world: World, num_images: int) -> Iterator[dict[str, dict[str, object]]]:
     """Yield, image by image, its record of each of the `VG_FILES`."""
     num_objects = num_relations = 0
+    predicates = tuple(world.predicates.items())
     for index in range(num_images):
         said = world.annotations("corpus", index)
         image_id = _image_id("corpus", index)
@@ -201,8 +200,8 @@ def _iter_corpus(world: World, num_images: int) -> Iterator[dict[str, dict[str, 
         relationships = [
             {
                 "relationship_id": number,
-                "predicate": _PREDICATES[predicate][0],
-                "synsets": _PREDICATES[predicate][1],
+                "predicate": predicates[predicate][0],
+                "synsets": predicates[predicate][1],
                 "subject": _end(objects[subject]),
                 "object": _end(objects[other]),
             }

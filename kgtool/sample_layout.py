@@ -30,7 +30,7 @@ PREDICATES = {
 }
 
 
-def _candidate_boxes(
+def candidate_boxes(
     sizes: tuple[int, int], rng: np.random.Generator, num_places: int = 50
 ) -> Iterator[tuple[int, int, int, int]]:
     """Yield places for one object, xyxy; after `num_places` that do not fit it gets another size."""
@@ -43,7 +43,7 @@ def _candidate_boxes(
             yield left, top, left + width, top + height
 
 
-def _overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
+def overlap(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> float:
     """Common area of two boxes as a share of the smaller box."""
     width = min(one[2], other[2]) - max(one[0], other[0])
     height = min(one[3], other[3]) - max(one[1], other[1])
@@ -69,8 +69,8 @@ def place_boxes(num_objects: int, sizes: tuple[int, int], rng: np.random.Generat
         placed.append(
             next(
                 box
-                for box in _candidate_boxes(sizes, rng)
-                if all(_overlap(box, other) <= OVERLAP_LIMIT for other in placed)
+                for box in candidate_boxes(sizes, rng)
+                if all(overlap(box, other) <= OVERLAP_LIMIT for other in placed)
             )
         )
     return np.array(placed, dtype=np.int64)
@@ -86,9 +86,14 @@ def relate(boxes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int
     Returns:
         (NUM_NEAREST * N, 3) rows of subject, predicate, object, in the order of the subjects.
     """
+    others = nearest(boxes)
+    predicate = (rng.random(others.size) * len(PREDICATES)).astype(np.int64)
+    return np.column_stack([np.repeat(np.arange(len(boxes)), NUM_NEAREST), predicate, others.ravel()])
+
+
+def nearest(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return (N, NUM_NEAREST): for each of N boxes, at least three, those whose centres are nearest."""
     centre = boxes[:, :2] + boxes[:, 2:]
     gap = ((centre[:, None] - centre[None]) ** 2).sum(axis=2)
     np.fill_diagonal(gap, np.iinfo(np.int64).max)
-    nearest = np.argsort(gap, axis=1, kind="stable")[:, :NUM_NEAREST]
-    predicate = (rng.random(nearest.size) * len(PREDICATES)).astype(np.int64)
-    return np.column_stack([np.repeat(np.arange(len(boxes)), NUM_NEAREST), predicate, nearest.ravel()])
+    return np.argsort(gap, axis=1, kind="stable")[:, :NUM_NEAREST]

@@ -9,6 +9,8 @@ counted from annotations says which classes keep company, and that is what a det
 A picture is drawn in this order: a scene type (weight rank^-0.6); the number of objects; for each object a
 class of the scene type (weight rank^-zipf) or, for a share `noise` of them, of the whole world; the attribute
 words; the places and the relations (kgtool/sample_layout.py); at last the pixels (kgtool/sample_images.py).
+In family S the classes that look alike are of one scene type, and told apart by where their partner stands
+(kgtool/sample_partners.py).
 
 Attributes: an object is said to have the shape, the colour and the texture of its class, each with its own
 probability (`MENTION`), the colour sometimes wrongly; and, half of the time, one of four words of the
@@ -26,7 +28,9 @@ from numpy.typing import NDArray
 
 from kgtool.errors import InputError
 from kgtool.sample_images import COLOURS, SHAPES, TEXTURES, Appearance, paint
-from kgtool.sample_layout import place_boxes, relate
+from kgtool.sample_layout import PREDICATES, place_boxes, relate
+from kgtool.sample_partners import PREDICATES as PLACE_PREDICATES
+from kgtool.sample_partners import choose_partners, place_with_partners, relate_by_place
 
 #: Each split has a stream of random numbers of its own; 0 makes the class system.
 SPLITS = {"train": 1, "test": 2, "corpus": 3}
@@ -90,14 +94,17 @@ class Family:
         num_scenes: scene types.
         classes_per_scene: classes of each; a class belongs to one scene type.
         anchors_per_scene: how many of them have an appearance of their own.
-        homonyms: classes, of as many scene types, that share each other appearance.
+        homonyms: classes, of as many scene types, that share each other appearance; with partners two
+            classes of one scene type.
         zipf: exponent of the class weights within a scene type.
         noise: share of objects drawn from the whole world instead of the scene type.
-        num_objects: fewest and most objects of a picture.
+        num_objects: fewest and most objects of a picture, partners not counted.
         sizes: smallest and largest size of an object, pixels.
         train_images: how many training images its experiments use.
         test_images: the same for test images.
         corpus_images: the same for annotations without pictures.
+        partners: classes that look alike are told apart by where their partner stands
+            (kgtool/sample_partners.py).
     """
 
     name: str
@@ -112,6 +119,7 @@ class Family:
     train_images: int = 1600
     test_images: int = 500
     corpus_images: int = 20_000
+    partners: bool = False
 
     @property
     def num_classes(self) -> int:
@@ -124,6 +132,7 @@ FAMILIES = {
     for family in (
         Family("W", 8, 12, 3, 3, 1.0, 0.08),
         Family("L", 10, 16, 4, 4, 1.2, 0.05, train_images=2000),
+        Family("S", 8, 12, 4, 2, 1.0, 0.08, num_objects=(3, 5), sizes=(9, 32), partners=True),
         Family(
             "mini",
             4,
@@ -151,7 +160,7 @@ class Annotations:
         boxes: (N, 4) int64 xyxy, whole pixels inside the image, tight around the whole object.
         labels: (N,) int64 positions in the world's classes.
         relations: (2N, 3) int64 rows of subject, predicate, object: positions among the objects, and in
-            `PREDICATES` of kgtool/sample_layout.py.
+            the world's `predicates`.
         attributes: for each object its attribute words, often none.
     """
 
@@ -202,6 +211,8 @@ class World:
         appearances: how each class looks.
         probability: (C,) share of each class among all objects drawn.
         scene_words: for each scene type its attribute words.
+        predicates: those of relations, with their synsets.
+        partner_of: (C,) class of each class's partner, -1 for none.
 
     Raises:
         InputError: no such family, or a seed out of range.
@@ -226,7 +237,14 @@ class World:
         self.synsets = tuple(f"{name}.n.01" for name in self.names)
         place = _shuffled(np.arange(family.num_classes), rng)
         self.scene_type_of_class = place // family.classes_per_scene
-        self.is_anchor, self.appearances = _draw_appearances(family, self.scene_type_of_class, rng)
+        groups = _draw_groups(family, self.scene_type_of_class, rng)
+        self.is_anchor, self.appearances = _draw_appearances(family, groups, rng)
+        self.predicates = PLACE_PREDICATES if family.partners else PREDICATES
+        self.partner_of, self._side_of = choose_partners(
+            [group for group in groups if len(group) > 1] if family.partners else [],
+            self.is_anchor,
+            self.scene_type_of_class,
+        )
         words = _shuffled(np.arange(len(SCENE_WORDS)), rng)[: family.num_scenes * WORDS_PER_SCENE]
         self.scene_words = [
             tuple(SCENE_WORDS[word] for word in row) for row in words.reshape(-1, WORDS_PER_SCENE)
@@ -283,10 +301,15 @@ class World:
             np.searchsorted(self._class_steps, level, side="right"),
             np.searchsorted(self._class_steps_of_scene[scene_type], level, side="right"),
         )
-        boxes = place_boxes(num_objects, self.family.sizes, rng)
-        return Annotations(
-            scene_type, boxes, labels, relate(boxes, rng), self._describe(scene_type, labels, rng)
-        )
+        if self.family.partners:
+            boxes, labels = place_with_partners(
+                labels, self.partner_of, self._side_of, self.family.sizes, rng
+            )
+            relations = relate_by_place(boxes)
+        else:
+            boxes = place_boxes(num_objects, self.family.sizes, rng)
+            relations = relate(boxes, rng)
+        return Annotations(scene_type, boxes, labels, relations, self._describe(scene_type, labels, rng))
 
     def _describe(
         self, scene_type: int, labels: NDArray[np.int64], rng: np.random.Generator
@@ -326,23 +349,31 @@ def _draw_words(num_words: int, rng: np.random.Generator) -> tuple[str, ...]:
     return tuple(sorted(words))
 
 
-def _draw_appearances(
+def _draw_groups(
     family: Family, scene_type_of_class: NDArray[np.int64], rng: np.random.Generator
-) -> tuple[NDArray[np.bool_], list[Appearance]]:
-    """Choose the anchors of each scene type, group the others into homonyms, give each group its looks."""
+) -> list[list[int]]:
+    """Choose the anchors of each scene type, each alone, and group the others into homonyms."""
     groups, rest = [], []
     for scene_type in range(family.num_scenes):
         members = _shuffled(np.flatnonzero(scene_type_of_class == scene_type), rng).tolist()
         groups += [[member] for member in members[: family.anchors_per_scene]]
         rest.append(members[family.anchors_per_scene :])
-    is_anchor = np.zeros(family.num_classes, dtype=bool)
-    is_anchor[[group[0] for group in groups]] = True
+    if family.partners:
+        return groups + [members[i : i + 2] for members in rest for i in range(0, len(members), 2)]
     while any(rest):
         # From the scene types with most classes left: so the last group finds enough different ones.
         num_left = np.array([len(members) for members in rest])
         order = np.lexsort((rng.random(family.num_scenes), -num_left))
         groups.append([rest[scene_type].pop() for scene_type in order[: family.homonyms]])
+    return groups
 
+
+def _draw_appearances(
+    family: Family, groups: list[list[int]], rng: np.random.Generator
+) -> tuple[NDArray[np.bool_], list[Appearance]]:
+    """Say which classes have a group of their own, and give each group its looks."""
+    is_anchor = np.zeros(family.num_classes, dtype=bool)
+    is_anchor[[group[0] for group in groups if len(group) == 1]] = True
     num_appearances = len(SHAPES) * len(COLOURS) * len(TEXTURES)
     appearances = [Appearance(0, 0, 0)] * family.num_classes
     for group, number in zip(groups, _shuffled(np.arange(num_appearances), rng).tolist(), strict=False):

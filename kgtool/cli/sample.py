@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 #: The names in kgtool/sample_world.py, which is not imported for `--help`; a test compares them.
-FAMILY_NAMES = ("W", "L", "mini")
+FAMILY_NAMES = ("W", "L", "S", "mini")
 
 
 @click.command()
@@ -22,7 +22,8 @@ FAMILY_NAMES = ("W", "L", "mini")
     type=click.Choice(FAMILY_NAMES),
     default="mini",
     show_default=True,
-    help="mini: 24 classes, easy. W: 96 classes. L: 160 classes, longer tail.",
+    help="mini: 24 classes, easy. W: 96 classes. L: 160 classes, longer tail. S: 96 classes, half of "
+    "which only the place of their company tells apart.",
 )
 @click.option("--images", type=click.IntRange(min=1), help="Training images. [default: the family's]")
 @click.option("--test-images", type=click.IntRange(min=1), help="Test images. [default: the family's]")
