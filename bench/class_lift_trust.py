@@ -73,7 +73,7 @@ def save_cell(name: str, count: int, work: Path) -> Path:
     annotations = load_annotations(folder / "data", "train")
     tested = load_annotations(folder / "data", "test")
     names, synsets = annotations.class_names, annotations.synsets
-    counts_CC = load_knowledge(folder / names, synsets).counts_CC
+    counts_CC = load_knowledge(folder / "corpus.npz", names, synsets).counts_CC
     own_CC = count_pairs(annotations.select(np.arange(count)))
     model = build_stacked(folder / f"base_{count}", len(names))
     learnt, _ = keep_features(model, annotations, np.arange(count), training=True)

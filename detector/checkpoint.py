@@ -19,6 +19,7 @@ from detector.errors import ClassMatchError, InputError
 from detector.files import atomic_path, load_json, save_json
 from detector.interfaces import KNOWLEDGE_BUFFERS
 from detector.overrides import flatten, override
+from detector.positions import no_counts
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
 from detector.trackers import TRACKERS_FILE
@@ -242,7 +243,9 @@ def load_run(
     num_graphs = len(classes.graph_hashes)
     graphs = torch.zeros(num_graphs, num_classes, num_classes) if num_graphs else None
     counts_CC = torch.zeros(num_classes, num_classes)
-    model = build_model(_without_downloads(config).model, num_classes, graphs, counts_CC)
+    model = build_model(
+        _without_downloads(config).model, num_classes, graphs, counts_CC, positions=no_counts(num_classes)
+    )
     load_weights(model, folder, weights)
     return TrainedRun(folder, config, classes, model.to(device).eval())
 

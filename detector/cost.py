@@ -21,6 +21,7 @@ from detector.interfaces import SharedHeadConfig, TwoLinearConfig
 from detector.measuring import Stopwatch, Work, measure_times, measure_work
 from detector.nms import GreedyNMSConfig
 from detector.overrides import override
+from detector.positions import no_counts
 from detector.proposals import RegionProposals
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
@@ -153,7 +154,8 @@ def _build(config: ModelConfig, num_classes: int, side: int, device: torch.devic
         proposals = replace(proposals, nms_iou_test=1.0)
     config = replace(config, backbone=backbone, proposals=proposals, min_size=side, max_size=side)
     graph_CC = torch.rand(num_classes, num_classes)
-    model = build_model(config, num_classes, graph_CC, (10 * (graph_CC + graph_CC.T)).round())
+    counts_CC = (10 * (graph_CC + graph_CC.T)).round()
+    model = build_model(config, num_classes, graph_CC, counts_CC, positions=no_counts(num_classes))
     if isinstance(model.proposals, RegionProposals):
         nn.init.zeros_(model.proposals.head.bbox_pred.weight)
     return model.to(device).eval()

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from detector.errors import ConfigError
+from detector.positions import PositionCounts
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +85,7 @@ class Regions:
 
 #: Under these names heads and score updates keep what they have of a class graph. They are among a run's
 #: weights, but a run that starts from another one keeps its own.
-KNOWLEDGE_BUFFERS = ("graphs", "excess_CC")
+KNOWLEDGE_BUFFERS = ("graphs", "excess_CC", "excess_PCC")
 
 
 class BoxHead(Protocol):
@@ -194,11 +195,13 @@ class UpdateInputs:
             graph with such counts.
         own_CC: pairs of boxes in the images that the run trains on, in both directions; None when it does not
             train, as in loading a run.
+        positions: the same counts by where the first class stands; None when the run has no graph with them.
     """
 
     num_classes: int
     counts_CC: Tensor | None = None
     own_CC: Tensor | None = None
+    positions: PositionCounts | None = None
 
 
 class UpdateConfig(Protocol):

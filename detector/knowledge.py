@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from detector.errors import ClassMatchError
-from kgtool.graph import load_graph
+from detector.positions import OPPOSITE, POSITIONS, PositionCounts
+from kgtool.graph import ClassGraph, load_graph
 
 #: Label of "no object" inside the detector. Graphs, COCO files and `num_classes` do not know it.
 BACKGROUND = 0
@@ -37,12 +38,15 @@ class Knowledge:
         messages: what was left out, for the log.
         counts_CC: float64 whole numbers, symmetric: how often two classes of the data were seen together, the
             diagonal as it was counted. None where the file has no counts, or has them of attributes.
+        positions: the same by where the first class stood, from the evidence whose predicate is one of
+            `POSITIONS`, in both directions. None where no predicate is.
     """
 
     graph_CC: Tensor
     graph_hash: str
     messages: tuple[str, ...] = ()
     counts_CC: Tensor | None = None
+    positions: PositionCounts | None = None
 
 
 def load_knowledge(graph_path: Path, class_names: Sequence[str], class_synsets: Sequence[str]) -> Knowledge:
@@ -71,7 +75,8 @@ def load_knowledge(graph_path: Path, class_names: Sequence[str], class_synsets: 
     counts_CC = None
     if graph.counts is not None and graph.kind != "attribute":
         counts_CC = torch.from_numpy(_pair_counts(graph.counts)[np.ix_(order, order)])
-    return Knowledge(torch.from_numpy(weight), graph.graph_hash, messages, counts_CC)
+    positions = _position_counts(graph, order)
+    return Knowledge(torch.from_numpy(weight), graph.graph_hash, messages, counts_CC, positions)
 
 
 def match_classes(
@@ -163,6 +168,40 @@ def _pair_counts(counts_CC: np.ndarray) -> np.ndarray:
     """Add both directions of relations; counts that are symmetric have both already."""
     both_CC = counts_CC if (counts_CC == counts_CC.T).all() else counts_CC + counts_CC.T
     return both_CC.astype(np.float64)
+
+
+def _position_counts(graph: ClassGraph, order: Sequence[int]) -> PositionCounts | None:
+    """Gather the evidence whose predicate is a position, both ways; what has both already is not doubled."""
+    evidence = graph.evidence
+    if evidence is None or evidence.index.shape[1] != 3:
+        return None
+    number = {name: position for position, name in enumerate(POSITIONS)}
+    position_T = np.array([number.get(term, -1) for term in evidence.terms], dtype=np.int64)
+    place = np.full(len(graph.classes), -1, dtype=np.int64)
+    place[list(order)] = np.arange(len(order))
+    subject, term, other = evidence.index.T
+    rows_3N = np.stack([position_T[term], place[subject], place[other]])
+    kept = (rows_3N >= 0).all(axis=0)
+    if not kept.any():
+        return None
+    rows_3N, count_N = rows_3N[:, kept], evidence.count[kept].astype(np.float64)
+    mirrored_3N = np.stack([np.array([number[name] for name in OPPOSITE])[rows_3N[0]], *rows_3N[:0:-1]])
+    index, counts = [], []
+    for position in range(len(POSITIONS)):
+        own, back = rows_3N[0] == position, mirrored_3N[0] == position
+        index.append(rows_3N[:, own])
+        counts.append(count_N[own])
+        if not _same_rows((rows_3N[:, own], count_N[own]), (mirrored_3N[:, back], count_N[back])):
+            index.append(mirrored_3N[:, back])
+            counts.append(count_N[back])
+    count_N = np.concatenate(counts)
+    return PositionCounts(len(order), torch.from_numpy(np.hstack(index)), torch.from_numpy(count_N))
+
+
+def _same_rows(one: tuple[np.ndarray, np.ndarray], two: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Say whether two lists of index columns and their counts are the same in some order."""
+    first, second = (np.vstack(pair)[:, np.lexsort(pair[0])] for pair in (one, two))
+    return np.array_equal(first, second)
 
 
 def _synset_of(name: str, synset: str) -> str:

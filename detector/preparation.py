@@ -85,10 +85,12 @@ def build_from(config: Config, inputs: Inputs, init: Path | None) -> tuple[RCNN,
         ClassMatchError, InputError: see `load_fitting_weights`.
     """
     weights = torch.stack([part.graph_CC for part in inputs.knowledge]) if inputs.knowledge else None
-    counts_CC = next((part.counts_CC for part in inputs.knowledge if part.counts_CC is not None), None)
+    counted = next((part for part in inputs.knowledge if part.counts_CC is not None), None)
+    counts_CC, positions = (counted.counts_CC, counted.positions) if counted else (None, None)
     updated = any(stage.score_update for stage in config.model.stages)
     own_CC = count_pairs(inputs.annotations) if updated else None
-    model = build_model(config.model, inputs.annotations.num_classes, weights, counts_CC, own_CC)
+    num_classes = inputs.annotations.num_classes
+    model = build_model(config.model, num_classes, weights, counts_CC, own_CC, positions)
     messages = [*model.messages, *(message for part in inputs.knowledge for message in part.messages)]
     if init:
         messages.append(load_fitting_weights(model, init, inputs.annotations.class_names))

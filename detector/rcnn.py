@@ -27,6 +27,7 @@ from detector.interfaces import (
     UpdateInputs,
 )
 from detector.mask import MaskBranch
+from detector.positions import PositionCounts
 from detector.proposals import Proposer, RegionProposals, Target
 from detector.retinanet import DenseProposals
 from detector.stage import RegionPool, Stage, StageOutput
@@ -214,6 +215,7 @@ def build_model(
     graphs: Tensor | None,
     counts_CC: Tensor | None = None,
     own_CC: Tensor | None = None,
+    positions: PositionCounts | None = None,
 ) -> RCNN:
     """Make a detector.
 
@@ -227,6 +229,7 @@ def build_model(
             to load a run's weights.
         own_CC: pairs of boxes in the training images, for a score update that asks them how far to trust the
             counts; None: there are none to ask.
+        positions: the counts by where a class stands, for a score update that asks for them.
 
     Raises:
         ConfigError: the parts of `config` do not fit together, or a graph is needed and missing.
@@ -254,7 +257,8 @@ def build_model(
             )
         )
         chosen = stage_config.score_update
-        update = chosen.build(UpdateInputs(num_classes, counts_CC, own_CC)) if chosen else None
+        update_inputs = UpdateInputs(num_classes, counts_CC, own_CC, positions)
+        update = chosen.build(update_inputs) if chosen else None
         stages.append(Stage(stage_config, previous, num_classes, pool, update))
     removal = config.duplicate_removal.build(
         RemovalInputs(

@@ -4,7 +4,8 @@ Paper: none; ours. One step of sum-product belief propagation (Pearl 1988) on th
     with the lift of two classes as pair potential.
 Official code: none.
 Fills: ScoreUpdate of any stage.
-Needs: counts of class pairs, from a relation or co-occurrence graph, diagonal kept. Class logits and boxes.
+Needs: counts of class pairs, from a relation or co-occurrence graph, diagonal kept; with `positions` by
+    relations that are so named, as of `kgtool build-cooccurrence --geometry`. Class logits and boxes.
 
 Equations:
     e_cd = r_c r_d / N,   r_c = sum_d R_cd,   N = sum_c r_c           pairs expected of independent classes
@@ -18,13 +19,17 @@ Equations:
     R   counts of pairs of classes, symmetric;  k  pseudo-count;  l  class logits, 0 is background;  b  boxes
     w   trust in each class's row of R, 0 to 1: `detector.trust`; 1 without `trust`
 
+    With `positions`, L is L^p of where i stands as seen from j: inside, around, overlapping, above, below or
+    near it (`detector.positions`); of a pair without such a name, and where p was seldom seen, L as above.
+
     A pair never seen, or of rare classes, has a lift near 1 and says nothing; class frequency is divided out.
     Background and an uncertain region send log 1 = 0 of themselves: no threshold, no gate. Each object speaks
     once, however many proposals cover it, and none hears itself. z_i keeps the share of foreground: context
     chooses among classes and does not invent objects. L = 1, lambda = 0 or a single region change nothing.
 
 Shapes: L (C, C), l (R, C + 1), m (S, C), u (R, C); R regions of one image, S of them speak: images are worked
-    through one by one. S C^2 + R S C multiply-adds an image, no tensor larger than these.
+    through one by one. S C^2 + R S C multiply-adds an image, no tensor larger than these; with `positions`
+    seven times that, and lift (6, C, C).
 
 Departs from the paper: there is none. What we chose and why, each tried on sample worlds (docs/evidence.md):
     - The sum of messages, not their mean: evidence adds up. log sum P L, not sum P log L: of homonyms the
@@ -53,6 +58,7 @@ from torchvision.ops import box_iou
 from detector.errors import ConfigError
 from detector.interfaces import Regions, UpdateInputs
 from detector.knowledge import BACKGROUND, FOREGROUND, lift_of
+from detector.positions import POSITIONS, lift_by_position, positions_of
 from detector.trust import row_trust, trusted_lift
 
 #: Two regions that overlap less are different objects, and one hears the other.
@@ -74,6 +80,7 @@ class ClassLiftConfig:
     learned: bool = False  #: learn lambda; else it is fixed and acts in evaluation alone
     smoothing: float = 1.0  #: k, in pairs
     trust: bool = True  #: let the boxes of the training images say which rows of the counts count
+    positions: bool = False  #: count by where a region stands as seen from the other one
     speakers: int = 300  #: S, regions of an image that speak, those that are most surely objects
 
     def __post_init__(self) -> None:
@@ -93,7 +100,8 @@ class ClassLiftConfig:
         """Make the update.
 
         Raises:
-            ConfigError: the run has no counts of class pairs, or they are not (C, C).
+            ConfigError: the run has no counts of class pairs, or they are not (C, C); `positions`, and none
+                by position.
         """
         if inputs.counts_CC is None:
             raise ConfigError(
@@ -103,11 +111,23 @@ class ClassLiftConfig:
         expected = (inputs.num_classes, inputs.num_classes)
         if tuple(inputs.counts_CC.shape) != expected:
             raise ConfigError(f"class counts: found {tuple(inputs.counts_CC.shape)}; expected {expected}")
-        lift_CC, trust_C = lift_of(inputs.counts_CC, self.smoothing), None
-        if self.trust and inputs.own_CC is not None:
-            trust_C = row_trust(lift_CC, inputs.own_CC)
-            lift_CC = trusted_lift(lift_CC, trust_C)
-        return ClassLift(self, lift_CC, trust_C)
+        lift_CC = lift_of(inputs.counts_CC, self.smoothing)
+        lift_PCC = self._lift_by_position(inputs, lift_CC) if self.positions else None
+        if not self.trust or inputs.own_CC is None:
+            return ClassLift(self, lift_CC, lift_PCC)
+        trust_C = row_trust(lift_CC, inputs.own_CC)
+        lift_PCC = None if lift_PCC is None else trusted_lift(lift_PCC, trust_C)
+        return ClassLift(self, trusted_lift(lift_CC, trust_C), lift_PCC, trust_C)
+
+    def _lift_by_position(self, inputs: UpdateInputs, lift_CC: Tensor) -> Tensor:
+        if inputs.positions is None:
+            raise ConfigError(
+                "class lift: score_update.positions=true: found no counts by position in the class graph; "
+                "expected a graph of kgtool build-cooccurrence --geometry, or relations named "
+                f"{', '.join(POSITIONS)}"
+            )
+        assert inputs.counts_CC is not None
+        return lift_by_position(inputs.positions.to_dense(), inputs.counts_CC, lift_CC, self.smoothing)
 
 
 class ClassLift(nn.Module):
@@ -116,15 +136,25 @@ class ClassLift(nn.Module):
     Args:
         config: the options.
         lift_CC: symmetric, above 0; 1 means that one class says nothing about the other.
+        lift_PCC: the same by position of the first class as seen from the second; None: wherever it stands.
         trust_C: how far each row was trusted, for the log; None where that was not asked.
     """
 
     excess_CC: Tensor  #: L - 1
+    excess_PCC: Tensor | None  #: L^p - 1
 
-    def __init__(self, config: ClassLiftConfig, lift_CC: Tensor, trust_C: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        config: ClassLiftConfig,
+        lift_CC: Tensor,
+        lift_PCC: Tensor | None = None,
+        trust_C: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.learned, self.speakers = config.learned, config.speakers
         self.register_buffer("excess_CC", (lift_CC.clamp(min=LEAST_LIFT) - 1).float())
+        by_position = None if lift_PCC is None else (lift_PCC.clamp(min=LEAST_LIFT) - 1).float()
+        self.register_buffer("excess_PCC", by_position)
         self.trust = {} if trust_C is None else {"lift_trust": float(trust_C.mean())}
         #: lambda; a fixed one is the configuration's and not among the weights
         self.strength = nn.Parameter(torch.tensor(config.strength)) if config.learned else config.strength
@@ -145,7 +175,13 @@ class ClassLift(nn.Module):
         for image in range(regions.num_images):
             rows = torch.nonzero(regions.image_R == image).flatten()
             loud, heard_RS = self._hear(1 - probability_RK[rows, BACKGROUND], regions.boxes_R4[rows])
-            context_RC[rows] = heard_RS @ self.speak(probability_RK[rows[loud]])
+            said_SK = probability_RK[rows[loud]]
+            if self.excess_PCC is None:
+                context_RC[rows] = heard_RS @ speak(said_SK, self.excess_CC)
+                continue
+            position_RS = positions_of(regions.boxes_R4[rows], regions.boxes_R4[rows[loud]])
+            for position, excess_CC in enumerate([*self.excess_PCC, self.excess_CC]):
+                context_RC[rows] += (heard_RS * (position_RS == position)) @ speak(said_SK, excess_CC)
         return context_RC
 
     def heard(self, probability_RK: Tensor, regions: Regions) -> Tensor:
@@ -164,8 +200,8 @@ class ClassLift(nn.Module):
         return self.strength * (sum_R.log1p() - (sum_R - own_RC[:, through] * excess_C[through]).log1p())
 
     def class_graphs(self) -> Tensor:
-        """Return L - 1, (1, C, C)."""
-        return self.excess_CC[None]
+        """Return L - 1, (1, C, C); by position (0, C, C): a pair has one in each, and none to take out."""
+        return self.excess_CC[None] if self.excess_PCC is None else self.excess_PCC[:0]
 
     def forget(self) -> None:
         """Do nothing: nothing is kept."""
@@ -177,13 +213,19 @@ class ClassLift(nn.Module):
         voices_S = (objectness_R @ (iou_RS > SAME_IOU).float()).clamp(min=1)
         return loud, (iou_RS < APART_IOU).float() / voices_S
 
-    def speak(self, probability_RK: Tensor) -> Tensor:
-        """Return m, message_RC: what each region says about every class."""
-        return (probability_RK[:, FOREGROUND] @ self.excess_CC).log1p()
-
     def diagnostics(self) -> dict[str, float]:
         """Lambda, and while training the mean of w."""
         return {"lift_strength": float(torch.as_tensor(self.strength).detach()), **self.trust}
+
+
+def speak(probability_RK: Tensor, excess_CC: Tensor) -> Tensor:
+    """Return m, message_RC: what each region says about every class.
+
+    Args:
+        probability_RK: P.
+        excess_CC: L - 1; a row is the class that is spoken about.
+    """
+    return (probability_RK[:, FOREGROUND] @ excess_CC.T).log1p()
 
 
 def add_context(logits_RK: Tensor, context_RC: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from detector.head_views import ClassHead, RegionHead, without_edge
 from detector.interfaces import HeadConfig, TwoLinearConfig
 from detector.overrides import override
 from detector.rcnn import RCNN, build_model
-from detector.reasoning.class_lift import ClassLiftConfig
+from detector.reasoning.class_lift import ClassLiftConfig, speak
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
 from detector.reasoning.relation_networks import RelationConfig
 from detector.reasoning.sgrn import SGRNConfig
@@ -270,17 +270,17 @@ def test_what_a_pair_says_is_the_context_that_goes_with_it_and_is_told_apart_by_
         scores_RK = model.score(regions)
         heard_RR = update.heard(probability_RK, proposed)
         torch.testing.assert_close(
-            heard_RR @ update.speak(probability_RK), update.listen(probability_RK, proposed)
+            heard_RR @ speak(probability_RK, update.excess_CC), update.listen(probability_RK, proposed)
         )
         told = 0
         for place, one in enumerate(found):
             row = int((scores_RK[:, one.class_index + 1] - one.score).abs().argmin())
             for edge in one.edges:
                 context_RC = update.listen(probability_RK, proposed)
-                said_RC = update.speak(probability_RK)
+                said_RC = speak(probability_RK, update.excess_CC)
                 with without_edge(update, 0, *edge.classes):
                     difference_RC = 0.7 * (context_RC - update.listen(probability_RK, proposed))
-                    less_RC = 0.7 * (said_RC - update.speak(probability_RK))
+                    less_RC = 0.7 * (said_RC - speak(probability_RK, update.excess_CC))
                 assert {message.about for message in edge.messages} <= set(edge.classes)
                 for message in edge.messages:
                     expected = difference_RC[row, message.about].item()
