@@ -21,6 +21,7 @@ from torch import Tensor
 
 import detector.reasoning
 from detector.interfaces import Regions, ScoreUpdate, UpdateConfig, UpdateInputs
+from detector.positions import POSITIONS, PositionCounts
 from detector.rcnn import build_model
 from detector.reasoning.class_lift import ClassLiftConfig
 
@@ -31,7 +32,7 @@ CONFIGS = [
     for value in vars(import_module(f"detector.reasoning.{module.name}")).values()
     if dataclasses.is_dataclass(value) and {"build", "needs_counts"} <= set(dir(value))
     for learned in (False, True)
-]
+] + [ClassLiftConfig(positions=True)]
 every_update = pytest.mark.parametrize("config", CONFIGS, ids=str)
 
 
@@ -40,8 +41,19 @@ def random_counts(seed: int = 3) -> Tensor:
     return counts + counts.T
 
 
+def inputs_of(seed: int = 3, order: Tensor | None = None) -> UpdateInputs:
+    """Counts of everything, with the classes in an order."""
+    order = torch.arange(NUM_CLASSES) if order is None else order
+    counts, own = (random_counts(number)[order][:, order] for number in (seed, 4))
+    by_position = torch.stack([random_counts(number) for number in range(10, 10 + len(POSITIONS))])
+    by_position = by_position[:, order][:, :, order].double()
+    index = by_position.nonzero().T
+    positions = PositionCounts(NUM_CLASSES, index, by_position[tuple(index)])
+    return UpdateInputs(NUM_CLASSES, counts, own, positions)
+
+
 def build(config: UpdateConfig, seed: int = 3) -> torch.nn.Module:
-    update = config.build(UpdateInputs(NUM_CLASSES, random_counts(seed), random_counts(seed=4)))
+    update = config.build(inputs_of(seed))
     assert isinstance(update, torch.nn.Module)
     return update.eval()
 
@@ -103,8 +115,7 @@ def test_permuting_the_classes_permutes_the_scores(config: UpdateConfig) -> None
     logits, regions = example()
     order = torch.tensor([3, 0, 6, 1, 5, 2, 4])
     columns = torch.cat([torch.tensor([0]), order + 1])
-    own_CC = random_counts(seed=4)
-    moved = config.build(UpdateInputs(NUM_CLASSES, random_counts()[order][:, order], own_CC[order][:, order]))
+    moved = config.build(inputs_of(order=order))
     assert isinstance(moved, torch.nn.Module)
     torch.testing.assert_close(
         moved.eval()(logits[:, columns], regions), build(config)(logits, regions)[:, columns]
