@@ -85,12 +85,57 @@ def iter_relation_counts(
         Counts of some images. Memory grows with the square of one image's objects at most, and never with
         the number of images.
     """
+    num_classes = int(class_N.max(initial=0)) + 1
+    for _, seen in _seen(image_N, class_N, boxes_N4, num_classes, window, geometry, num_neighbours):
+        relation, count = _unique(seen % (len(PREDICATES) * num_classes**2))
+        rest, object_ = np.divmod(relation, num_classes)
+        predicate, subject = np.divmod(rest, num_classes)
+        if len(count):
+            yield RelationCounts(subject, predicate, object_, count)
+
+
+def iter_image_relations(
+    image_N: Integers,
+    class_N: Integers,
+    boxes_N4: Floats,
+    *,
+    window: str = "image",
+    num_neighbours: int = 5,
+) -> Iterator[tuple[Integers, Integers, Integers]]:
+    """Yield which classes are related in which image: what `iter_relation_counts` counts.
+
+    Args:
+        image_N: as there.
+        class_N: as there.
+        boxes_N4: as there.
+        window: as there.
+        num_neighbours: as there.
+
+    Yields:
+        Image, subject class and object class, (N,) each; every combination once.
+    """
+    num_classes = int(class_N.max(initial=0)) + 1
+    for image_ids, seen in _seen(image_N, class_N, boxes_N4, num_classes, window, False, num_neighbours):
+        image, relation = np.divmod(seen, len(PREDICATES) * num_classes**2)
+        subject, object_ = np.divmod(relation % num_classes**2, num_classes)
+        yield image_ids[image], subject, object_
+
+
+def _seen(
+    image_N: Integers,
+    class_N: Integers,
+    boxes_N4: Floats,
+    num_classes: int,
+    window: str,
+    geometry: bool,
+    num_neighbours: int,
+) -> Iterator[tuple[Integers, Integers]]:
+    """Chunks of images: the image of each row, and unique numbers of first row, predicate and two classes."""
     order = np.lexsort((class_N, image_N))
     image_N, class_N, boxes_N4 = image_N[order], class_N[order], boxes_N4[order]
     if window == "image" and not geometry:
         kept = _first_two_of_each_class(image_N, class_N)
         image_N, class_N, boxes_N4 = image_N[kept], class_N[kept], boxes_N4[kept]
-    num_classes = int(class_N.max(initial=0)) + 1
     first, last = _image_bounds(image_N)
     for start, stop in _chunks_of_images(first, last):
         keys = []
@@ -99,12 +144,7 @@ def iter_relation_counts(
             key = (first[subject] - start) * len(PREDICATES) + predicate
             key = (key * num_classes + class_N[subject]) * num_classes + class_N[other]
             keys.append(_unique(key)[0])
-        seen = _unique(np.concatenate(keys))[0]
-        relation, count = _unique(seen % (len(PREDICATES) * num_classes**2))
-        rest, object_ = np.divmod(relation, num_classes)
-        predicate, subject = np.divmod(rest, num_classes)
-        if len(count):
-            yield RelationCounts(subject, predicate, object_, count)
+        yield image_N[start:stop], _unique(np.concatenate(keys))[0]
 
 
 def name_pairs(subject_N4: Floats, object_N4: Floats) -> Integers:

@@ -99,7 +99,7 @@ def build_cooccurrence_graph(
     recipe |= {"window": pairs.window, "geometry": pairs.geometry}
     if pairs.window == "knn":
         recipe["num_neighbours"] = pairs.num_neighbours
-    boxes = _load_boxes(Path(source), classes, options.excluded)
+    boxes = load_boxes(Path(source), classes, options.excluded)
     with temporary_shards(_PairTriples(boxes, pairs)) as shards:
         return build_from_shards(
             "cooccurrence",
@@ -114,8 +114,16 @@ def build_cooccurrence_graph(
 
 
 @dataclass(frozen=True, eq=False)
-class _Boxes:
-    """The boxes of classes, one row a box, and what was read."""
+class Boxes:
+    """The boxes of classes, one row a box, and what was read.
+
+    Attributes:
+        table: the classes.
+        image_N: image ids.
+        class_N: positions in `table`.
+        boxes_N4: xyxy px.
+        source: the file, for a graph's header.
+    """
 
     table: ClassTable
     image_N: npt.NDArray[np.int64]
@@ -124,7 +132,17 @@ class _Boxes:
     source: dict[str, Any]
 
 
-def _load_boxes(path: Path, classes: int | ClassTable | None, excluded: ImageList | None) -> _Boxes:
+def load_boxes(path: Path, classes: int | ClassTable | None, excluded: ImageList | None) -> Boxes:
+    """Read the boxes of classes from a COCO JSON.
+
+    Args:
+        path: the file.
+        classes: as `build_cooccurrence_graph` takes them.
+        excluded: images that are left out.
+
+    Raises:
+        InputError: the file is not what it should be.
+    """
     dataset = load_dataset(path)
     rows = dataset.annotations
     source: dict[str, Any] = {"name": path.name, "sha256": sha256_of(path), "records": len(dataset.images)}
@@ -151,7 +169,7 @@ def _load_boxes(path: Path, classes: int | ClassTable | None, excluded: ImageLis
     corner_N4 = np.concatenate(
         [rows.boxes_xywh_N4[:, :2], rows.boxes_xywh_N4[:, :2] + rows.boxes_xywh_N4[:, 2:]], 1
     )
-    return _Boxes(
+    return Boxes(
         table,
         rows.image_id_N[kept],
         class_N[kept],
@@ -187,7 +205,7 @@ class _PairTriples:
     term_key = "text"
     dataset = "COCO JSON"
 
-    def __init__(self, boxes: _Boxes, pairs: PairOptions) -> None:
+    def __init__(self, boxes: Boxes, pairs: PairOptions) -> None:
         self.sources = [boxes.source]
         self._boxes = boxes
         self._pairs = pairs

@@ -129,7 +129,7 @@ def edge_reasons(graph: ClassGraph, i: int, j: int) -> tuple[Reason, ...]:
     evidence = graph.evidence
     if evidence is None:
         return ()
-    num_terms = graph.header["recipe"].get("num_terms", 0) or len(evidence.terms)
+    num_terms = _num_selected(graph, evidence)
     if graph.kind == "attribute":
         forward, backward = _terms_of(evidence, i, num_terms), _terms_of(evidence, j, num_terms)
         num_i, num_j = sum(forward.values()), sum(backward.values())
@@ -140,6 +140,15 @@ def edge_reasons(graph: ClassGraph, i: int, j: int) -> tuple[Reason, ...]:
         worth = {term: float(forward.get(term, 0) + backward.get(term, 0)) for term in forward | backward}
     chosen = sorted(worth, key=lambda term: (-worth[term], term))[:_NUM_REASONS]
     return tuple(Reason(evidence.terms[term], forward.get(term, 0), backward.get(term, 0)) for term in chosen)
+
+
+def selected_terms(graph: ClassGraph) -> tuple[str, ...]:
+    """The predicates or attributes that count, most frequent first; none without evidence."""
+    return () if graph.evidence is None else graph.evidence.terms[: _num_selected(graph, graph.evidence)]
+
+
+def _num_selected(graph: ClassGraph, evidence: Evidence) -> int:
+    return int(graph.header["recipe"].get("num_terms", 0) or len(evidence.terms))
 
 
 def _terms_of(evidence: Evidence, row: int, num_terms: int, column: int | None = None) -> dict[int, int]:

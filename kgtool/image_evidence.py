@@ -116,14 +116,25 @@ def _add_table(table: Any, place: str, evidence: ImageEvidence) -> None:
     """Add rows of triples, as a table or batch of Arrow; a row without an image is of no image."""
     if "image_id" not in table.schema.names:
         raise InputError(f"{place}: found no column image_id; expected it to tell images apart")
-    image_N = _whole_numbers(table, "image_id", -1, place)
+    image_N = whole_numbers(table, "image_id", -1, place)
     count_N = np.ones(len(image_N), dtype=np.int64)
     if "count" in table.schema.names:
-        count_N = _whole_numbers(table, "count", 1, place)
+        count_N = whole_numbers(table, "count", 1, place)
     evidence.add(image_N, count_N)
 
 
-def _whole_numbers(table: Any, name: str, if_null: int, place: str) -> Ids:
+def whole_numbers(table: Any, name: str, if_null: int, place: str) -> Ids:
+    """A column of whole numbers of a table or batch of Arrow.
+
+    Args:
+        table: what has the column.
+        name: of the column.
+        if_null: what stands for a missing value.
+        place: begins the message.
+
+    Raises:
+        InputError: it has something else.
+    """
     import pyarrow as pa
 
     column = table.column(name)

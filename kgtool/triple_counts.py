@@ -79,7 +79,7 @@ class TripleCounts:
         Raises:
             KgtoolError: the engine failed.
         """
-        texts, position = self._texts_of(table)
+        texts, position = texts_of_classes(table, self._ends)
         keys = ["subject", "term", "object"][: 3 if self._kind == "relation" else 2]
         terms = Vocabulary(fold_text if self._folds_terms() else str, first=("",))
         totals = np.zeros(1, dtype=np.int64)
@@ -110,7 +110,7 @@ class TripleCounts:
             ClassMatchError: there are triples, and none has a class of the list.
         """
         seen = self._count_by_end()
-        if not seen.keys() & set(self._texts_of(table)[0]):
+        if not seen.keys() & set(texts_of_classes(table, self._ends)[0]):
             check_some_known(table, seen, place)
 
     def _count_by_end(self) -> dict[str, int]:
@@ -148,30 +148,34 @@ class TripleCounts:
         kept = [ibis.ifelse(missing, nothing, ibis.ifelse(other, _OTHER, end)) for end in ends]
         return rows.mutate(**{end.get_name(): value for end, value in zip(ends, kept, strict=True)})
 
-    def _texts_of(self, table: ClassTable) -> tuple[list[str], npt.NDArray[np.int32]]:
-        """What the ends of each class say, and the class of each such text.
-
-        Raises:
-            InputError: two classes would be found by the same text.
-        """
-        pairs: dict[str, int] = {}
-        for place, (name, synset) in enumerate(zip(table.names, table.synsets, strict=True)):
-            by_ends = {"synset": [synset], "name": [fold_text(name)], "class": [name]}
-            found = by_ends.get(self._ends or "", [synset, name])
-            for text in filter(None, found):
-                if pairs.setdefault(text, place) != place:
-                    raise InputError(
-                        f"class {name!r}: found by {text!r}, as class {table.names[pairs[text]]!r} is; "
-                        "expected classes that the triples tell apart; rename one"
-                    )
-        return list(pairs), np.array(list(pairs.values()), dtype=np.int32)
-
     def _folds_terms(self) -> bool:
         header = self._shards.header
         return header is None or header.term_key == "text"
 
     def _no_end(self) -> str:
         return "not exactly one synset" if self._ends == "synset" else "no name"
+
+
+def texts_of_classes(table: ClassTable, ends: str | None) -> tuple[list[str], npt.NDArray[np.int32]]:
+    """What the ends of each class say, and the class of each such text.
+
+    Args:
+        table: the classes.
+        ends: what ends of triples are: "synset", "name" (folded) or "class"; anything else: a synset or name.
+
+    Raises:
+        InputError: two classes would be found by the same text.
+    """
+    pairs: dict[str, int] = {}
+    for place, (name, synset) in enumerate(zip(table.names, table.synsets, strict=True)):
+        by_ends = {"synset": [synset], "name": [fold_text(name)], "class": [name]}
+        for text in filter(None, by_ends.get(ends or "", [synset, name])):
+            if pairs.setdefault(text, place) != place:
+                raise InputError(
+                    f"class {name!r}: found by {text!r}, as class {table.names[pairs[text]]!r} is; "
+                    "expected classes that the triples tell apart; rename one"
+                )
+    return list(pairs), np.array(list(pairs.values()), dtype=np.int32)
 
 
 def _check_image_ids(table: Any, shards: Shards) -> None:

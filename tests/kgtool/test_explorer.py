@@ -11,6 +11,8 @@ from graph_examples import VALID, attribute_graph, plain_graph, relation_graph
 from kgtool.cli import main
 from kgtool.explorer import explorer_page
 from kgtool.graph import Evidence, make_graph, save_graph
+from kgtool.image_examples import MOST, ImageExamples, pair_key
+from kgtool.neighbours import top_neighbours
 from kgtool.weights import relation_paper
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
@@ -100,6 +102,34 @@ def test_a_thousand_classes_with_twenty_neighbours_are_less_than_two_megabytes()
     assert len(page.encode()) < 2_000_000
 
 
+def examples_of(graph, top=20):
+    """Three images of every edge that a page shows, with ids as long as Visual Genome's."""
+    size = len(graph.classes)
+    edges = [(i, int(j)) for i, near in enumerate(top_neighbours(graph.weight, top)) for j in near]
+    keys = np.unique([pair_key(min(edge), max(edge), size) for edge in edges])
+    images = np.random.default_rng(0).integers(2_000_000, 2_417_997, (len(keys), MOST))
+    return ImageExamples(np.repeat(keys, MOST), np.sort(images, axis=1).ravel())
+
+
+def test_edges_have_the_images_behind_them():
+    graph = relation_graph()
+    examples = ImageExamples(np.array([1, 1, 10]), np.array([7, 9, 4]))  # dog and frisbee; grass itself
+    content = content_of(explorer_page(graph, 5, examples))
+    assert content["images"] == [[[7, 9]], [[7, 9]], [], []]
+    shared = attribute_graph()
+    of_terms = ImageExamples(np.array([0, 0, 1, 2, 3]), np.array([5, 6, 8, 6, 8]))
+    content = content_of(explorer_page(shared, 5, of_terms))
+    assert [entry[0] for entry in content["images"][:2]] == [[[5, 6], [6, 8]], [[6, 8], [5, 6]]]
+
+
+def test_a_thousand_classes_with_images_are_less_than_two_megabytes_too():
+    graph = corpus(1000, 60)
+    page = explorer_page(graph, 20, examples_of(graph))
+    images = content_of(page)["images"]
+    assert all(len(edge) == MOST for row in images for edge in row)
+    assert len(page.encode()) < 2_000_000
+
+
 def test_the_command_writes_a_page_and_nothing_over_it(tmp_path, capsys):
     save_graph(relation_graph(), tmp_path / "g.npz")
     arguments = ["explore", str(tmp_path / "g.npz"), "--out", str(tmp_path / "g.html"), "--json"]
@@ -127,8 +157,8 @@ def opened(browser, tmp_path):
     wrong, asked = [], []
     context = browser.new_context()
 
-    def open_page(graph, top=20, fragment=""):
-        (tmp_path / "g.html").write_text(explorer_page(graph, top), encoding="utf-8")
+    def open_page(graph, top=20, fragment="", examples=None):
+        (tmp_path / "g.html").write_text(explorer_page(graph, top, examples), encoding="utf-8")
         page = context.new_page()
         page.on("console", lambda message: wrong.append(message.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
@@ -198,11 +228,27 @@ def test_in_a_browser_the_arrows_choose_among_suggestions_and_escape_leaves(open
 
 def test_in_a_browser_the_evidence_is_told_and_dark_is_dark(opened):
     page = opened(relation_graph(), fragment="#frisbee")
-    assert page.locator("#rows tr td").last.inner_text() == "catches 2/5, on 0/1"
+    assert page.locator("#rows tr td").nth(3).inner_text() == "catches 2/5, on 0/1"
+    assert page.locator("#where").inner_text() == ""
     assert "frisbee.n.01" in page.locator("#about").inner_text()
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")
     page.keyboard.press("d")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+def test_in_a_browser_images_are_named_beside_their_edges(opened):
+    graph = corpus(60, 30)
+    near = content_of(explorer_page(graph, top=20))["near"][7]
+    keys = np.array([pair_key(min(7, other), max(7, other), 60) for other in near[:2]])
+    order = np.repeat(np.argsort(keys), 2)
+    page = opened(
+        graph, fragment=f"#{graph.classes[7]}", examples=ImageExamples(keys[order], order * 100 + 7)
+    )
+    page.locator("#top").fill("3")
+    assert page.locator("#rows td.images").all_inner_texts() == ["7, 7", "107, 107", ""]
+    assert page.locator("#where").inner_text() == "images"
+    page = opened(attribute_graph(), examples=ImageExamples(np.array([0, 1, 2]), np.array([5, 8, 6])))
+    assert page.locator("#rows td.images").first.inner_text() == "5, 8 / 6"
 
 
 def test_in_a_browser_odd_graphs_and_names_are_shown(opened):
@@ -214,10 +260,11 @@ def test_in_a_browser_odd_graphs_and_names_are_shown(opened):
     assert page.locator("img").count() == 0
 
 
-def test_in_a_browser_three_thousand_classes_work(opened):
+def test_in_a_browser_three_thousand_classes_with_images_work(opened):
     graph = corpus(3000, 40)
-    page = opened(graph, top=20)
+    page = opened(graph, top=20, examples=examples_of(graph))
     page.locator("#query").fill("object 2999")
     page.keyboard.press("Enter")
     shows(page, graph.classes[2999])
     assert names_in_table(page) == [name for name, _ in graph.edges(graph.classes[2999], top=10)]
+    assert all(ids.count(", ") == MOST - 1 for ids in page.locator("#rows td.images").all_inner_texts())
