@@ -124,3 +124,26 @@ def test_a_row_of_an_ablation_changes_what_its_table_says_alone() -> None:
             changed = {f"{part}.{name}": value for name, value in values.items()}
             assert differing(row, base) == set(changed), row
             assert changed.items() <= flatten(load_recipe(row)).items(), row
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [
+        ("mask_rcnn_rx50_fpn_coco", 43.94),
+        ("se_mask_rcnn_rx50_fpn_coco", 46.47),
+        ("cbam_mask_rcnn_rx50_fpn_coco", 46.47),
+        ("gc_mask_rcnn_rx50_fpn_coco", 46.48),
+        ("glore_mask_rcnn_rx50_fpn_coco", 49.71),
+        ("vcrnet_mask_rcnn_rx50_fpn_coco", 44.18),
+        ("vcrnet_pixel_mask_rcnn_rx50_fpn_coco", 44.18),
+    ],
+)
+def test_the_rows_of_vcrnets_table_two_have_its_parameters(name: str, millions: float) -> None:
+    """Batch statistics are counted there, and Detectron2's box layer has four deltas for each class."""
+    config = override(load_recipe(name), {"model.backbone.weights": "none"})
+    with torch.device("meta"):
+        model = build_model(config.model, 80, None)
+    tensors = model.state_dict().values()
+    count = sum(tensor.numel() for tensor in tensors if tensor.is_floating_point())
+    for_each_class = 79 * sum(weight.numel() for weight in model.stages[0].box_layer.parameters())
+    assert abs((count + for_each_class) / 1e6 - millions) < 0.02
