@@ -15,6 +15,7 @@ from detector.data import load_image, to_pixels
 from detector.detections import Detections, to_arrays, to_detections
 from detector.device import pick_device
 from detector.errors import InputError
+from detector.hub import PREFIX, fetch_run
 from detector.segmentation import decode_mask
 from detector.views import View, check_views, detect_in_views, list_views
 
@@ -106,7 +107,8 @@ def load(
     """Load a run folder for looking at images.
 
     Args:
-        run: folder made by `detector train`.
+        run: folder made by `detector train`; or "hf://OWNER/NAME", perhaps with @REVISION, on the Hugging
+            Face Hub.
         threshold: detections below this score are left out; it may be below the recipe's own.
         device: "auto" (a GPU when there is one), "cpu" or "cuda".
         flip: look at each image mirrored as well.
@@ -114,14 +116,16 @@ def load(
 
     Raises:
         InputError, ConfigError: see `load_run` and `detector.views`.
-        MissingResourceError: no such device.
+        MissingResourceError: no such device, or huggingface_hub is not installed.
+        DetectorError: the Hub refuses, or cannot be reached.
 
     Example:
         >>> detect = load("run", threshold=0.3)  # doctest: +SKIP
         >>> [found] = detect(["photo.jpg"])  # doctest: +SKIP
         >>> found.names[0], found.scores[0], found.boxes[0]  # doctest: +SKIP
     """
-    trained = load_run(Path(run), pick_device(device), score_threshold=threshold)
+    folder = fetch_run(run) if isinstance(run, str) and run.startswith(PREFIX) else Path(run)
+    trained = load_run(folder, pick_device(device), score_threshold=threshold)
     views = list_views(flip=flip, scales=tuple(scales))
     check_views(trained.model, views)
     return Detector(trained, threshold, views)

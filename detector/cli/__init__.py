@@ -43,6 +43,8 @@ COMMANDS = {
         "A class graph on the detections of any detector.",
     ),
     "export": ("detector.cli.export", "export_command", "A detector as ONNX or torch.export, checked."),
+    "push": ("detector.cli.push", "push_command", "A run to the Hugging Face Hub."),
+    "pull": ("detector.cli.pull", "pull_command", "A run from the Hugging Face Hub."),
     "pretrain": ("detector.cli.pretrain", "pretrain_command", "Train a backbone as a classifier."),
     "cost": ("detector.cli.cost", "cost_command", "What a recipe costs beside its base."),
     "recipes": ("detector.cli.recipes", "recipes_command", "List the recipes, or the settings of one."),
