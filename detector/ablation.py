@@ -14,22 +14,24 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, Literal, Protocol, TypeVar, cast
 
 import torch
 
-from detector.ablation_arms import OF_FIRST_STAGE, Arm, list_arms
-from detector.ablation_cell import Cell, Source, drop_source, is_done, keep_source, run_cell
+from detector.ablation_arms import OF_FIRST_STAGE, list_arms
+from detector.ablation_plots import save_ablation
 from detector.ablation_report import save_report, summarize
-from detector.checkpoint import CONFIG_FILE, load_config
-from detector.config import Config, TrainConfig
-from detector.cost import base_of
+from detector.ablation_source import Cell, Source, is_done
+from detector.ablation_variants import Variant, base_recipe, list_variants
+from detector.config import Config
 from detector.errors import ConfigError
 from detector.files import check_folder_free, load_json
+from detector.frozen_cell import FrozenCell, drop_source, keep_source
 from detector.overrides import override
-from detector.recipes import RECIPES, load_recipe
-from detector.train import train
-from detector.worlds import BASE_EPOCHS, STAGE_SETTINGS, World, make_world
+from detector.plotting import has_matplotlib
+from detector.recipes import load_recipe
+from detector.training_cell import TrainingCell, train_in
+from detector.worlds import BASE_EPOCHS, WORLD_SETTINGS, World, make_world
 
 #: Settings of a training that are read where region stages alone are trained.
 TRAIN_SETTINGS = (
@@ -45,6 +47,8 @@ TRAIN_SETTINGS = (
     "warmup_iterations",
     "clip_norm",
 )
+
+ProtocolName = Literal["frozen-trunk", "end-to-end"]
 
 T = TypeVar("T")
 U = TypeVar("U")
@@ -67,6 +71,9 @@ class Experiment:
         base_settings: the same for the base detector.
         max_images: the first so many images with boxes of each split.
         resamples: how often the test images are drawn again.
+        protocol: "frozen-trunk" (see `frozen_trunk`), or "end-to-end": ordinary trainings from the base.
+        device: of whole detectors that are trained, "auto", "cpu" or "cuda"; region stages alone are trained
+            on the CPU.
     """
 
     recipe: str
@@ -81,10 +88,12 @@ class Experiment:
     base_settings: Mapping[str, Any] | None = None
     max_images: int | None = None
     resamples: int = 300
+    protocol: ProtocolName = "frozen-trunk"
+    device: str = "auto"
 
-    def stage_settings(self) -> dict[str, Any]:
+    def shared_settings(self) -> dict[str, Any]:
         """Return the values that all arms are trained with, where they differ from the recipe's."""
-        return {**(STAGE_SETTINGS if self.worlds else {}), **(self.settings or {})}
+        return {**(WORLD_SETTINGS[self.protocol] if self.worlds else {}), **(self.settings or {})}
 
 
 def ablate(
@@ -99,7 +108,7 @@ def ablate(
 
     Args:
         experiment: what is compared, and on what.
-        out: folder of the experiment: its cells, and ablation.json and ablation.md.
+        out: folder of the experiment: its cells, and ablation.json, .md and, with matplotlib, .png.
         jobs: processes that work at the same time, on one thread each.
         overwrite: make again what was made with other settings.
         say: gets a line of text when something is done.
@@ -112,11 +121,9 @@ def ablate(
         OutputExistsError: something in `out` was made with other settings, or is not of an experiment.
         DetectorError: see `detector.train.train`, `worlds.run_kgtool` and `ablation_cell.run_cell`.
     """
-    recipe = override(load_recipe(experiment.recipe), experiment.stage_settings())
-    check_settings(recipe, experiment.settings or {})
-    arms = list_arms(recipe, experiment.controls, [load_recipe(name) for name in experiment.rivals])
-    check_experiment(experiment, arms)
+    check_experiment(experiment)
     check_out(out)
+    list_cells = plan(experiment, overwrite=overwrite)
     out.mkdir(exist_ok=True)
     places = experiment.worlds or (experiment.data,)
     make = partial(prepare_source, experiment, out, overwrite=overwrite)
@@ -127,23 +134,44 @@ def ablate(
             sources[source.name] = source
             say(f"{source.name}: data, graph and base detector are there")
         for name in [place.name for place in places if place is not None]:
-            cells = list_cells(sources[name], arms, recipe.train, experiment)
+            cells = list_cells(sources[name])
             run_cells(cells, workers, overwrite=overwrite, say=say)
             results += [load_json(cell.path) for cell in cells]
-    report = summarize(results, recipe.recipe)
+    report = summarize(results, experiment.recipe)
     save_report(report, out)
+    if has_matplotlib():
+        save_ablation(report, out / "ablation.png")
     return report
 
 
-def list_cells(
-    source: Source, arms: Sequence[Arm], settings: TrainConfig, experiment: Experiment
-) -> list[Cell]:
-    """List the cells of one source, all arms of a seed after each other; the first arm is the recipe's."""
-    return [
-        Cell(source, arm, arms[0].stage, replace(settings, seed=seed), experiment.resamples)
-        for seed in range(experiment.seeds)
+def plan(experiment: Experiment, *, overwrite: bool) -> Callable[[Source], list[Cell]]:
+    """Check the arms and return what lists the cells of a source, all arms of a seed after each other.
+
+    Raises:
+        ConfigError: an arm, a setting or a graph does not fit; see `list_arms` and `list_variants`.
+    """
+    settings, resamples = experiment.shared_settings(), experiment.resamples
+    recipe = override(load_recipe(experiment.recipe), settings)
+    seeds = range(experiment.seeds)
+    if experiment.protocol == "end-to-end":
+        variants = list_variants(experiment.recipe, experiment.controls, experiment.rivals, settings)
+        check_graph(experiment, {variant.name: variant.graph for variant in variants})
+        seeded = [_with_seed(variant, seed) for seed in seeds for variant in variants]
+        return lambda source: [
+            TrainingCell(source, variant, resamples, experiment.device, overwrite) for variant in seeded
+        ]
+    check_settings(recipe, experiment.settings or {})
+    arms = list_arms(recipe, experiment.controls, [load_recipe(name) for name in experiment.rivals])
+    check_graph(experiment, {arm.name: arm.graph for arm in arms})
+    return lambda source: [
+        FrozenCell(source, arm, arms[0].stage, replace(recipe.train, seed=seed), resamples)
+        for seed in seeds
         for arm in arms
     ]
+
+
+def _with_seed(variant: Variant, seed: int) -> Variant:
+    return replace(variant, config=override(variant.config, {"train.seed": seed}))
 
 
 def run_cells(
@@ -151,30 +179,43 @@ def run_cells(
 ) -> None:
     """Make the cells of one source that are not there."""
     left = [cell for cell in cells if not is_done(cell, overwrite=overwrite)]
-    if not left:
-        return
-    source = left[0].source
+    frozen = [cell.source for cell in left if isinstance(cell, FrozenCell)][:1]
     try:
-        for kept in workers(keep_source, [source]):
-            say(f"{source.name}: {kept} regions are kept for {len(left)} of {len(cells)} cells")
-        for result in workers(run_cell, left):
+        for kept in workers(keep_source, frozen):
+            say(f"{frozen[0].name}: {kept} regions are kept for {len(left)} of {len(cells)} cells")
+        for result in workers(_run, left):
             ap, seconds = 100 * result["metrics"]["AP"], result["cpu_seconds"]
-            say(f"{source.name}: {result['arm']}, seed {result['seed']}: AP {ap:.1f}, {seconds:.0f} s")
+            say(f"{result['source']}: {result['arm']}, seed {result['seed']}: AP {ap:.1f}, {seconds:.0f} s")
     finally:
-        drop_source(source)
+        for source in frozen:
+            drop_source(source)
 
 
-def check_experiment(experiment: Experiment, arms: Sequence[Arm]) -> None:
-    """Check that data and graph are given as the arms need them.
+def _run(cell: Cell) -> dict[str, Any]:
+    return cell.run()
+
+
+def check_experiment(experiment: Experiment) -> None:
+    """Check that there is one kind of data, with what belongs to it, and no seed beside those counted.
 
     Raises:
-        ConfigError: they are not.
+        ConfigError: there is not.
     """
     if bool(experiment.worlds) == bool(experiment.data):
         raise ConfigError("ablate: expected either --worlds or --data")
     if experiment.worlds and (experiment.graph or experiment.init):
         raise ConfigError("--worlds: every world has its own graph and base; leave out --graph and --init")
-    reading = [arm.name for arm in arms if arm.graph]
+    if "train.seed" in (experiment.settings or {}):
+        raise ConfigError("--set train.seed: --seeds counts them from 0; give that instead")
+
+
+def check_graph(experiment: Experiment, graph_by_arm: Mapping[str, str]) -> None:
+    """Check that a data folder comes with a graph exactly when an arm reads one.
+
+    Raises:
+        ConfigError: it is missing or would be ignored.
+    """
+    reading = [arm for arm, graph in graph_by_arm.items() if graph]
     if experiment.data and reading and not experiment.graph:
         raise ConfigError(f"arm {reading[0]} reads a class graph and got none; give --graph FILE")
     if experiment.data and experiment.graph and not reading:
@@ -215,39 +256,16 @@ def prepare_source(experiment: Experiment, out: Path, place: World | Path, *, ov
     folder = out / place.name
     folder.mkdir(exist_ok=True)
     data, graph = make_world(place, folder) if isinstance(place, World) else (place, experiment.graph)
-    base = experiment.init or folder / "base"
-    if not experiment.init:
-        config = base_recipe(experiment.recipe)
-        epochs = BASE_EPOCHS[place.family] if isinstance(place, World) else None
-        settings = {} if epochs is None else {"train.epochs": epochs}
-        config = override(config, {**settings, **(experiment.base_settings or {})})
-        again = overwrite and (base / CONFIG_FILE).is_file() and load_config(base) != config
-        train(
-            config,
-            data,
-            base,
-            max_images=experiment.max_images,
-            device="cpu",
-            overwrite=again,
-            resume=not again,
-            quiet=True,
-        )
-    return Source(folder.name, folder, data, graph, base, experiment.max_images)
-
-
-def base_recipe(name: str) -> Config:
-    """Find the recipe that is another one without what its paper adds.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    wanted = base_of(load_recipe(name).model)
-    for make in RECIPES.values():
-        if make().model == wanted:
-            return make()
-    raise ConfigError(
-        f"recipe {name}: no recipe is the plain detector behind it; train one and give --init RUN"
+    source = Source(
+        folder.name, folder, data, graph, experiment.init or folder / "base", experiment.max_images
     )
+    if not experiment.init:
+        settings = {}
+        if isinstance(place, World) and place.family in BASE_EPOCHS:
+            settings["train.epochs"] = BASE_EPOCHS[place.family]
+        config = override(base_recipe(experiment.recipe), {**settings, **(experiment.base_settings or {})})
+        train_in(source.base, config, source, device=experiment.device, overwrite=overwrite)
+    return source
 
 
 class Workers(Protocol):

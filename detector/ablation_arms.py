@@ -69,24 +69,32 @@ def list_arms(recipe: Config, controls: Sequence[str], rivals: Sequence[Config] 
             stage of its own.
     """
     own = second_stage(recipe)
-    fitting = fitting_controls(own)
+    arms = [Arm(recipe.recipe, own, graph_of(own))]
+    arms += [control_arm(own, control) for control in chosen_controls(recipe, controls)]
+    for rival in rivals:
+        stage = second_stage(rival)
+        arms.append(Arm(rival.recipe, stage, graph_of(stage)))
+    return tuple(arms)
+
+
+def chosen_controls(recipe: Config, controls: Sequence[str]) -> tuple[str, ...]:
+    """Return the controls that were asked for, or "all" that fit, with those of `ALWAYS`, in a fixed order.
+
+    Raises:
+        ConfigError: one that is not known, or that takes nothing away from the recipe.
+    """
+    fitting = fitting_controls(second_stage(recipe))
     if tuple(controls) == ("all",):
-        controls = fitting
+        return fitting
     for control in controls:
         if control not in CONTROLS:
-            raise ConfigError(f"--controls: found {control}; expected some of {', '.join(CONTROLS)}")
+            raise ConfigError(f"--controls: found {control}; expected some of {', '.join(CONTROLS)}, or all")
         if control not in fitting:
             raise ConfigError(
                 f"--controls: found {control}, which takes nothing away from recipe {recipe.recipe}; "
                 f"expected some of {', '.join(fitting)}"
             )
-    chosen = [control for control in fitting if control in (*ALWAYS, *controls)]
-    arms = [Arm(recipe.recipe, own, graph_of(own))]
-    arms += [control_arm(own, control) for control in chosen]
-    for rival in rivals:
-        stage = second_stage(rival)
-        arms.append(Arm(rival.recipe, stage, graph_of(stage)))
-    return tuple(arms)
+    return tuple(control for control in fitting if control in (*ALWAYS, *controls))
 
 
 def second_stage(recipe: Config) -> StageConfig:

@@ -9,11 +9,14 @@ from typing import Any
 
 from detector.errors import ConfigError, DetectorError
 
-#: Epochs of a base detector, by family (the names of `kgtool sample --family`); none: those of its recipe.
-BASE_EPOCHS: dict[str, int | None] = {"W": 5, "L": 4, "mini": None}
+#: Epochs of a base detector, by family of `kgtool sample`, where its recipe says else.
+BASE_EPOCHS = {"W": 5, "L": 4}
 
-#: What region stages are trained for on a world of any family: epochs, and images a step.
-STAGE_SETTINGS: dict[str, Any] = {"train.epochs": 10, "train.batch_size": 16}
+#: How arms are trained on a world of any family, by protocol, where a recipe says else.
+WORLD_SETTINGS: dict[str, dict[str, Any]] = {
+    "frozen-trunk": {"train.epochs": 10, "train.batch_size": 16},
+    "end-to-end": {"train.epochs": 10},
+}
 
 
 @dataclass(frozen=True)
@@ -33,18 +36,17 @@ def parse_worlds(text: str) -> tuple[World, ...]:
     """Read a number N, which means W0 to W(N-1), or names such as "W101,L12".
 
     Raises:
-        ConfigError: neither; or a world twice.
+        ConfigError: neither; or a world twice. Whether there is such a family, `make_world` finds out.
     """
     if text.isdecimal() and int(text) > 0:
         return tuple(World("W", seed) for seed in range(int(text)))
-    families = "|".join(BASE_EPOCHS)
     worlds = []
     for name in text.split(","):
-        match = re.fullmatch(rf"({families})(\d+)", name.strip())
+        match = re.fullmatch(r"([A-Za-z]+)(\d+)", name.strip())
         if match is None:
             raise ConfigError(
-                f"--worlds {text}: found {name.strip()!r}; expected a number of worlds, or a family "
-                f"({', '.join(BASE_EPOCHS)}) and a seed, such as W101,L12"
+                f"--worlds {text}: found {name.strip()!r}; expected a number of worlds, or a family and a "
+                "seed each, such as W101,L12 (kgtool sample --help lists the families)"
             )
         worlds.append(World(match[1], int(match[2])))
     if len(set(worlds)) < len(worlds):

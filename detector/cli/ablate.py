@@ -27,6 +27,20 @@ from detector.cli.output import echo_json
 @click.option(
     "--init", type=click.Path(path_type=Path), help="Trained base detector of --data; else one is trained."
 )
+@click.option(
+    "--protocol",
+    type=click.Choice(["frozen-trunk", "end-to-end"]),
+    default="frozen-trunk",
+    show_default=True,
+    help="Train region stages alone on kept regions, or whole detectors.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where whole detectors are trained; region stages alone are trained on the CPU.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder of the experiment.")
 @click.option(
     "--set",
@@ -78,11 +92,14 @@ def ablate_command(
     """Ask what of a method helps: its recipe beside the same with something taken away.
 
     On a frozen trunk: the base detector is trained once, the regions it finds are kept, and only region
-    stages are trained on them, all from the same weights in the same order of images. Differences are
-    paired, with 95 % intervals over resamples of the images (and of worlds and seeds where there are
-    several). What is finished in --out is not made again.
+    stages are trained on them, all from the same weights in the same order of images. End to end: ordinary
+    trainings of all arms, which start from the base detector. Differences are paired, with 95 % intervals
+    over resamples of the images (and of worlds and seeds where there are several). What is finished in --out
+    is not made again.
 
     Example: detector ablate --recipe reasoning_rcnn_sample --worlds 4 --controls all --out ablation
+
+    Example: detector ablate --recipe R --data DIR --graph G --init RUN --controls shuffled --out ablation
     """
     from detector.ablation import Experiment, ablate
     from detector.ablation_report import table_rows

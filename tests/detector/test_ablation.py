@@ -10,14 +10,17 @@ import torch
 from run_folders import write_run
 from tiny_data import write_data, write_graph
 
-from detector.ablation import Experiment, ablate, base_recipe
+from detector.ablation import Experiment, ablate
 from detector.ablation_arms import CONTROLS, fitting_controls, list_arms, second_stage
-from detector.ablation_cell import Cell, Source, build_cell
 from detector.ablation_report import summarize
+from detector.ablation_source import Source
+from detector.ablation_variants import base_recipe, list_variants
 from detector.checkpoint import load_run
 from detector.cli import main
 from detector.errors import ConfigError, DetectorError
+from detector.frozen_cell import FrozenCell
 from detector.interfaces import SharedHeadConfig
+from detector.overrides import flatten, override
 from detector.recipes import load_recipe
 from detector.worlds import World, make_world, parse_worlds, run_kgtool
 
@@ -73,6 +76,30 @@ def test_every_arm_learns_with_the_threshold_the_box_scale_and_the_weight_of_the
             assert getattr(arm.stage, name) == getattr(recipe.model.stages[0], name)
 
 
+def test_end_to_end_every_arm_is_a_recipe_with_the_same_training() -> None:
+    settings = {"train.epochs": 3, "model.roi_size": 4, "model.stages.1.head.squeeze": 32}
+    variants = list_variants(RECIPE, ["all"], ["relation_sample"], settings)
+    by_name = {variant.name: variant.config for variant in variants}
+    assert {variant.name for variant in variants} == {RECIPE, *CONTROLS, "relation_sample"}
+    assert by_name["none"].recipe == "stacked_plain_sample"
+    assert by_name["context"].recipe == "stacked_context_sample"
+    assert flatten(by_name["uniform"])["model.stages.1.head.attention"] == "uniform"
+    assert by_name["identity"] == by_name["shuffled"] == by_name[RECIPE]
+    for config in by_name.values():
+        assert (config.train, config.model.roi_size) == (by_name[RECIPE].train, 4)
+        assert override(load_recipe(config.recipe), flatten(config)) == config
+
+
+def test_end_to_end_a_recipe_of_one_stage_is_compared_with_the_plain_one_and_a_context_stage() -> None:
+    variants = list_variants("class_lift_sample", ["shuffled"], [], {})
+    assert [(variant.name, variant.config.recipe, variant.graph) for variant in variants] == [
+        ("class_lift_sample", "class_lift_sample", "given"),
+        ("none", "faster_rcnn_sample", ""),
+        ("context", "stacked_context_sample", ""),
+        ("shuffled", "class_lift_sample", "shuffled"),
+    ]
+
+
 def test_the_base_of_a_recipe_is_its_plain_detector() -> None:
     assert base_recipe(RECIPE).recipe == "faster_rcnn_sample"
     assert base_recipe("relation_sample").recipe == "faster_rcnn_sample"
@@ -92,8 +119,8 @@ def started(source: Source, arm_name: str, seed: int = 0) -> dict[str, torch.Ten
     """The tensors that an arm starts with."""
     recipe = load_recipe(RECIPE)
     arms = {arm.name: arm for arm in list_arms(recipe, ["all"])}
-    cell = Cell(source, arms[arm_name], arms[RECIPE].stage, replace(recipe.train, seed=seed), 2)
-    return dict(build_cell(cell, load_run(source.base, torch.device("cpu"))).state_dict())
+    cell = FrozenCell(source, arms[arm_name], arms[RECIPE].stage, replace(recipe.train, seed=seed), 2)
+    return dict(cell.build(load_run(source.base, torch.device("cpu"))).state_dict())
 
 
 @pytest.mark.parametrize("control", ["identity", "shuffled", "random", "degree-preserving"])
@@ -178,6 +205,8 @@ def test_a_cell_is_the_same_from_another_process(source: Source, tmp_path: Path)
             {"settings": {"model.stages.1.loss_weight": 0.5}},
             "--set model.stages.1.loss_weight: has no effect",
         ),
+        ({"settings": {"train.seed": 3}}, "--set train.seed: --seeds counts them"),
+        ({"worlds": (World("W", 0),), "data": None}, "leave out --graph and --init"),
         ({"settings": {"train.flip": 0.0}}, "--set train.flip: has no effect"),
     ],
 )
@@ -239,7 +268,7 @@ def test_differences_are_paired_and_their_intervals_know_of_worlds() -> None:
 def test_worlds_are_a_number_or_names() -> None:
     assert [world.name for world in parse_worlds("4")] == ["W0", "W1", "W2", "W3"]
     assert parse_worlds("W101, L12") == (World("W", 101), World("L", 12))
-    for text in ("0", "X3", "W", "W1,W1", "W1,"):
+    for text in ("0", "3W", "W", "W1,W1", "W1,"):
         with pytest.raises(ConfigError, match="--worlds"):
             parse_worlds(text)
 
@@ -249,6 +278,9 @@ def test_a_world_is_made_once_and_a_failing_command_of_kgtool_is_one_line(tmp_pa
     made = graph.stat().st_mtime_ns
     assert make_world(World("mini", 3), tmp_path) == (data, graph)
     assert graph.stat().st_mtime_ns == made
+    with pytest.raises(DetectorError, match=r"^kgtool sample: .*'X' is not one of") as unknown:
+        make_world(World("X", 3), tmp_path / "other")
+    assert unknown.value.exit_code == 2
     with pytest.raises(DetectorError, match=r"^kgtool controls: .*absent\.npz") as caught:
         run_kgtool("controls", tmp_path / "absent.npz", "--kind", "identity", "--out", tmp_path / "x.npz")
     assert caught.value.exit_code == 3
@@ -270,3 +302,19 @@ def test_the_command_prints_a_table_or_one_document(
         else:
             assert printed.splitlines()[2].startswith("none (plain, equally stacked)")
     assert (tmp_path / "out" / "ablation.md").is_file()
+
+
+def test_end_to_end_arms_are_trained_as_runs_and_go_on_where_they_were_stopped(
+    source: Source, tmp_path: Path
+) -> None:
+    whole = experiment(source, protocol="end-to-end", device="cpu")
+    first = ablate(whole, tmp_path / "out")
+    assert [row["arm"] for row in first["arms"]] == [RECIPE, "none", "context", "identity"]
+    folder = tmp_path / "out" / "data"
+    run = load_run(folder / "end_to_end_context_0", torch.device("cpu"))
+    assert run.config.recipe == "stacked_context_sample"
+    (folder / "cells" / "end_to_end_none_0.json").unlink()
+    weights = (folder / "end_to_end_none_0" / "model.safetensors").stat().st_mtime_ns
+    again = ablate(whole, tmp_path / "out")
+    assert (folder / "end_to_end_none_0" / "model.safetensors").stat().st_mtime_ns == weights
+    assert [row["metrics"] for row in again["arms"]] == [row["metrics"] for row in first["arms"]]

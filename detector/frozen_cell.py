@@ -1,0 +1,131 @@
+"""A cell of an experiment on a frozen trunk: one arm, trained on the regions that its source has kept."""
+
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from detector.ablation_arms import Arm
+from detector.ablation_source import Source, Spent, as_json, save_result
+from detector.checkpoint import TrainedRun, load_run
+from detector.config import StageConfig, TrainConfig
+from detector.errors import ConfigError
+from detector.frozen_trunk import detect_kept, keep_regions, load_kept, save_kept, start_stages, train_stages
+from detector.interfaces import TwoLinearConfig
+from detector.knowledge import Knowledge, load_knowledge
+from detector.measuring import count_weights
+from detector.overrides import flatten
+from detector.rcnn import RCNN, build_model
+from detector.train import denormals_as_zero
+
+#: The splits of a data folder: what is trained on, and what is evaluated on.
+SPLITS = ("train", "test")
+
+
+@dataclass(frozen=True)
+class FrozenCell:
+    """One arm with one seed on one source.
+
+    Attributes:
+        source: the data.
+        arm: the arm.
+        recipe_stage: the second stage of the experiment's recipe, whose first random weights all arms share.
+        train: how stages are trained, with the seed.
+        resamples: how often the test images are drawn again.
+    """
+
+    source: Source
+    arm: Arm
+    recipe_stage: StageConfig
+    train: TrainConfig
+    resamples: int
+
+    @property
+    def path(self) -> Path:
+        """The JSON file with its result."""
+        return self.source.folder / "cells" / f"{self.arm.name}_{self.train.seed}.json"
+
+    def settings(self) -> dict[str, Any]:
+        """Return everything that its result depends on, as JSON has it."""
+        return {
+            "protocol": "frozen-trunk",
+            "arm": self.arm.name,
+            "graph_kind": self.arm.graph,
+            "stage": as_json(flatten(self.arm.stage)),
+            "train": as_json(flatten(self.train)),
+            "max_images": self.source.max_images,
+            "resamples": self.resamples,
+            **self.source.digests(self.arm.graph),
+        }
+
+    def run(self) -> dict[str, Any]:
+        """Train the arm on what `keep_source` has kept, evaluate it and write its result.
+
+        Raises:
+            TrainingError: a loss is not finite.
+            ClassMatchError, InputError: data, graph or base do not fit.
+        """
+        run = load_run(self.source.base, torch.device("cpu"))
+        annotations = self.source.annotations("test", run)
+        model = self.build(run)
+        with denormals_as_zero():
+            begun = time.process_time()
+            train_stages(model, load_kept(self.source.kept("train")), self.train)
+            seconds = time.process_time() - begun
+            found, milliseconds = detect_kept(model, load_kept(self.source.kept("test")), annotations)
+        spent = Spent(count_weights(model), seconds, milliseconds)
+        about = model.diagnostics()
+        return save_result(
+            self, self.arm.name, self.train.seed, annotations, found, spent, about, self.resamples
+        )
+
+    def build(self, run: TrainedRun) -> RCNN:
+        """Make the detector as it starts: what arms have in common is the same to the bit."""
+        model = self._build(run, self.arm.stage)
+        start_stages(model, run.model, self._build(run, self.recipe_stage))
+        return model
+
+    def _build(self, run: TrainedRun, stage: StageConfig) -> RCNN:
+        """A detector with the base's first stage and one more; the same seed draws the same numbers."""
+        first, names = run.config.model, run.classes.names
+        backbone = replace(first.backbone, weights="none")
+        config = replace(first, backbone=backbone, stages=(*first.stages, stage), class_scores="last")
+        path = self.source.graph_file(self.arm.graph, self.train.seed)
+        empty = torch.zeros(len(names), len(names))
+        known = (
+            Knowledge(empty, "", counts_CC=empty)
+            if path is None
+            else load_knowledge(path, names, run.classes.synsets)
+        )
+        torch.manual_seed(self.train.seed)
+        return build_model(config, len(names), known.graph_CC, known.counts_CC)
+
+
+def keep_source(source: Source) -> int:
+    """Keep what the cells of a source are trained and evaluated on; return the number of regions.
+
+    Raises:
+        ConfigError: the base detector has another than one plain stage.
+    """
+    run = load_run(source.base, torch.device("cpu"))
+    stages = run.config.model.stages
+    if len(stages) != 1 or not isinstance(stages[0].head, TwoLinearConfig):
+        raise ConfigError(
+            f"{source.base}: found {len(stages)} stages; expected a detector with one plain stage, such as a "
+            "run of faster_rcnn_sample"
+        )
+    count = 0
+    with denormals_as_zero():
+        for split in SPLITS:
+            kept = keep_regions(run.model, source.annotations(split, run), training=split == "train")
+            save_kept(kept, source.kept(split))
+            count += len(kept.regions)
+    return count
+
+
+def drop_source(source: Source) -> None:
+    """Remove what `keep_source` has written."""
+    for split in SPLITS:
+        source.kept(split).unlink(missing_ok=True)
