@@ -143,7 +143,7 @@ def keep_features(
         regions, _ = model.proposals(batch, maps, targets)
         first, second = model.stages
         if training:
-            regions = model._sample(first.assign(regions, targets))
+            regions = model.sample(first.assign(regions, targets))
         output = first(regions)
         regions = first.refine(regions, output)
         if training:
