@@ -43,13 +43,14 @@ from detector.coco_metrics import coco_metrics
 from detector.config import StageConfig
 from detector.data import ImageDataset
 from detector.detections import Detections, to_arrays, to_detections
+from detector.execution import denormals_as_zero
 from detector.interfaces import FeatureMaps, Regions, ScoreUpdate, TwoLinearConfig, UpdateInputs
 from detector.knowledge import load_knowledge
 from detector.overrides import override
 from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
 from detector.stage import StageOutput
-from detector.train import denormals_as_zero, train
+from detector.train import train
 
 TEST_IMAGES, HELD_OUT, CORPUS = 500, 100, 20_000
 BASE_EPOCHS = {50: 60, 100: 60, 200: 40, 400: 25, 1600: 5}

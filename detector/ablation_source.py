@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+from torch import Tensor
 
 from detector.ablation_arms import GIVEN
 from detector.annotations import Annotations, load_annotations
@@ -133,7 +134,7 @@ def save_result(
     annotations: Annotations,
     found: Detections,
     spent: Spent,
-    diagnostics: dict[str, float],
+    diagnostics: dict[str, Tensor],
     resamples: int,
 ) -> dict[str, Any]:
     """Evaluate what an arm has found and write the cell's result, atomically; return it."""
@@ -146,7 +147,7 @@ def save_result(
         "parameters": spent.parameters,
         "cpu_seconds": round(spent.cpu_seconds, 2),
         "milliseconds": round(spent.milliseconds, 3),
-        "diagnostics": diagnostics,
+        "diagnostics": {key: value.item() for key, value in diagnostics.items()},
         "resampled_AP": resampled_ap(annotations, found, resamples),
         "settings": cell.settings(),
     }

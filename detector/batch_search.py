@@ -5,9 +5,7 @@ the recipe's precision and parts. Each batch has the images that need the most m
 changes are thrown away: a run is the same, to the bit, as with the number that was found.
 """
 
-import os
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,16 +14,16 @@ from detector.annotations import Annotations
 from detector.config import Config, ModelConfig
 from detector.data import ImageDataset, iter_batches, load_batches
 from detector.errors import ConfigError, TrainingError
+from detector.execution import seed_everything
 from detector.freezing import set_training
 from detector.measuring import LiveBytes
 from detector.memory import free_memory
 from detector.overrides import override
-from detector.preparation import Inputs, build_from, seed_everything, start_state
-from detector.processes import ALONE, Processes
+from detector.preparation import Inputs, build_from, start_state
+from detector.processes import Processes
 from detector.sampling import parts_of
-from detector.stopping import StopRequest
-from detector.training_log import TrainingLog
-from detector.training_loop import Loop, augmentation_of, take_step
+from detector.training_loop import augmentation_of
+from detector.training_step import take_step
 
 #: Of the free memory, what a step may hold. On a CPU what is counted are tensors; the rest is for scratch
 #: memory of operations, for the allocator's gaps and for loading images.
@@ -102,8 +100,7 @@ def find_batch(config: Config, inputs: Inputs, device: torch.device) -> FoundBat
     free = free_memory(device)
     limit = int(MEMORY_SHARE[device.type] * free)
     images = largest_images(inputs.annotations, config.model)[: MOST_IMAGES[device.type]]
-    with TrainingLog(Path(os.devnull), 1, STEPS, quiet=True) as log:
-        found = _grow(_Trial(_for_trial(config), inputs, images, device, log), len(images), limit, free)
+    found = _grow(_Trial(_for_trial(config), inputs, images, device), len(images), limit, free)
     if device.type == "cuda":
         torch.cuda.empty_cache()
     if found is None:
@@ -176,12 +173,10 @@ class _Trial:
         inputs: of the run.
         images: positions, the largest first.
         device: where it trains.
-        log: nothing is written to it.
     """
 
-    def __init__(
-        self, config: Config, inputs: Inputs, images: np.ndarray, device: torch.device, log: TrainingLog
-    ) -> None:
+    def __init__(self, config: Config, inputs: Inputs, images: np.ndarray, device: torch.device) -> None:
+        self._device, self._settings = device, config.train
         seed = config.train.seed
         seed_everything(seed)
         model, _ = build_from(config, inputs, None)
@@ -193,9 +188,6 @@ class _Trial:
         set_training(model, config.train.part)
         augmentation = augmentation_of(config)
         self._dataset = ImageDataset(inputs.annotations, images, augmentation=augmentation, seed=seed)
-        self._loop = Loop(
-            config, inputs.annotations, inputs.evaluated, Path(), "", device, ALONE, log, StopRequest()
-        )
         self._live = LiveBytes()
         average = self._state.average
         models = [model, average.model] if average else [model]
@@ -205,7 +197,7 @@ class _Trial:
     def measure(self, size: int) -> tuple[int, int]:
         """Take a step with so many images; return the bytes that it held at most and that it left."""
         steps = 1 if self._state.step else 2  # the optimizer's memory is there from the second on
-        device = self._loop.device
+        device = self._device
         if device.type == "cuda":
             torch.cuda.empty_cache()
             torch.cuda.reset_peak_memory_stats(device)
@@ -219,6 +211,7 @@ class _Trial:
         return self._weights + self._live.peak, self._weights + self._live.now
 
     def _step(self, size: int) -> None:
-        parts = parts_of(np.arange(size), 0, 1, self._loop.settings.accumulate)
-        loaded = iter_batches(load_batches(self._dataset, parts), self._loop.device)
-        take_step(self._state.model, self._state, [len(part) for part in parts], loaded, self._loop)
+        parts = parts_of(np.arange(size), 0, 1, self._settings.accumulate)
+        loaded = iter_batches(load_batches(self._dataset, parts), self._device)
+        sizes, names = [len(part) for part in parts], self._dataset.annotations.file_names
+        take_step(self._state.model, self._state, sizes, loaded, self._settings, names)

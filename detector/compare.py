@@ -13,6 +13,7 @@ from detector.comparison_plots import save_comparison
 from detector.detections import Detections
 from detector.device import pick_device
 from detector.evaluate import detect
+from detector.execution import set_memory_order
 from detector.files import check_file_free
 from detector.head_views import find_class_head
 from detector.knowledge import load_knowledge
@@ -91,7 +92,9 @@ def _detect(run: TrainedRun, annotations: Annotations, batch_size: int) -> Detec
     """What a run finds, its classes in the order of `annotations`."""
     names = annotations.class_names
     ordered = annotations.with_classes(run.classes.names, owner=f"the run {run.folder}")
-    found = detect(run.model, ordered, batch_size=batch_size)
+    settings = run.config.train
+    set_memory_order(run.model, settings)
+    found = detect(run.model, ordered, batch_size=batch_size, precision=settings.precision)
     place_C = np.array([names.index(name) for name in run.classes.names], dtype=np.int64)
     return replace(found, class_N=place_C[found.class_N], masks_N=None)
 

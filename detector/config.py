@@ -14,7 +14,10 @@ from detector.interfaces import BlockConfig, HeadConfig, RemovalConfig, UpdateCo
 from detector.nms import GreedyNMSConfig
 
 #: Settings that change no result: they may differ when a run goes on.
-WITHOUT_EFFECT = frozenset({"train.workers", "train.save_every"})
+WITHOUT_EFFECT = frozenset({"train.workers", "train.save_every", "train.eval_batch_size"})
+
+#: Number format of what may be computed in less than float32.
+Precision = Literal["float32", "bf16", "fp16"]
 
 #: How the class scores of several stages become one (`detector.ensemble` says what the words mean).
 ClassScores = Literal["last", "mean_logits", "mean_on_last_boxes"]
@@ -236,7 +239,7 @@ class TrainConfig:
     epochs: int = 12
     batch_size: int = 2  #: images a step, over all processes
     accumulate: int = 1  #: parts in which a process takes its share of a step, to save memory
-    precision: Literal["float32", "bf16", "fp16"] = "float32"  #: of forward and backward (autocast)
+    precision: Precision = "float32"  #: of forward and backward, and of evaluation (autocast)
     channels_last: bool = False  #: memory order of convolutions; faster on GPUs with bf16 or fp16
     compile: bool = False  #: torch.compile the backbone
     optimizer: Literal["sgd", "adamw"] = "sgd"
@@ -263,6 +266,7 @@ class TrainConfig:
     seed: int = 0
     workers: int = 0  #: processes that load images, for each process that trains
     eval_every: int = 0  #: evaluate after every so many epochs; 0: only after the last
+    eval_batch_size: int = 4  #: images at a time in evaluation, for each process
     save_every: int = 0  #: save the state every so many steps, besides every epoch; 0: only then
 
     def __post_init__(self) -> None:
@@ -271,7 +275,7 @@ class TrainConfig:
         Raises:
             ConfigError: a value out of its range.
         """
-        _check_at_least(self, "train", 1, "epochs batch_size accumulate")
+        _check_at_least(self, "train", 1, "epochs batch_size accumulate eval_batch_size")
         _check_at_least(self, "train", 0, "momentum weight_decay warmup_iterations clip_norm reference_batch")
         _check_at_least(self, "train", 0, "workers eval_every save_every")
         _check(0 < self.lr < float("inf"), "train.lr", self.lr, "a number above 0")

@@ -174,6 +174,8 @@ def iter_batches(
 ) -> Iterator[tuple[list[Tensor], list[Target]]]:
     """Yield (images, targets) on a device; images are float32 (3, H, W) in 0..1.
 
+    Scalars (image, short_side) stay on the CPU: the program reads them, and would wait for a GPU each time.
+
     Raises:
         InputError: an image cannot be read, or is not of the size that the JSON says.
     """
@@ -184,7 +186,10 @@ def iter_batches(
         yield (
             [image.to(device, non_blocking=True).float().div_(255) for image in images],
             [
-                {name: value.to(device, non_blocking=True) for name, value in target.items()}
+                {
+                    name: value.to(device, non_blocking=True) if value.ndim else value
+                    for name, value in target.items()
+                }
                 for target in targets
             ],
         )

@@ -12,11 +12,14 @@ from torch import nn
 from detector.annotations import Annotations, load_annotations
 from detector.checkpoint import Weights, load_run
 from detector.coco_metrics import coco_curves
+from detector.config import Precision
 from detector.data import ImageDataset, iter_batches, load_batches
 from detector.detections import Detections, to_arrays, to_detections
 from detector.device import pick_device
+from detector.errors import DetectorError
 from detector.evaluation import Evaluation
 from detector.evaluation_files import NO_FILES, EvaluationFiles
+from detector.execution import autocast, set_memory_order
 from detector.processes import ALONE, Processes
 from detector.sampling import batches_of
 
@@ -29,11 +32,14 @@ def evaluate_run(
     weights: Weights = "last",
     max_images: int | None = None,
     batch_size: int = 4,
+    precision: Precision | None = None,
     backend: str = "auto",
     device: str = "auto",
     files: EvaluationFiles = NO_FILES,
 ) -> Evaluation:
     """Evaluate a run folder on a split of a data folder; classes are matched by name.
+
+    Memory order is the run's (train.channels_last). Nothing is compiled: for one pass that would not pay.
 
     Args:
         run: the run folder.
@@ -42,6 +48,7 @@ def evaluate_run(
         weights: "last", or "best" of a run with several evaluations.
         max_images: the first so many images with boxes.
         batch_size: images at a time.
+        precision: what the model computes in; None: what it was trained in (train.precision).
         backend: see `coco_curves`.
         device: "auto", "cpu" or "cuda".
         files: what to write.
@@ -51,19 +58,29 @@ def evaluate_run(
         ClassMatchError: they do not name the same classes.
         MissingResourceError: no such device, or a package that is needed is not installed.
         OutputExistsError: a file to write is there.
+        DetectorError: the GPU's memory is full.
     """
     files.check()
     trained = load_run(run, pick_device(device), weights=weights)
     masks = trained.config.model.mask is not None
     annotations = load_annotations(data, split, max_images=max_images, masks=masks)
     annotations = annotations.with_classes(trained.classes.names, owner=f"the run {run}")
-    evaluation = evaluate(
-        trained.model,
-        annotations,
-        train_images=trained.classes.train_images,
-        batch_size=batch_size,
-        backend=backend,
-    )
+    settings = trained.config.train
+    set_memory_order(trained.model, settings)
+    try:
+        evaluation = evaluate(
+            trained.model,
+            annotations,
+            train_images=trained.classes.train_images,
+            batch_size=batch_size,
+            precision=precision or settings.precision,
+            backend=backend,
+        )
+    except torch.cuda.OutOfMemoryError as error:
+        raise DetectorError(
+            f"evaluation: the GPU's memory is full with {batch_size} images at a time; take a smaller "
+            "--batch-size, or --precision bf16"
+        ) from error
     assert evaluation is not None  # one process
     files.write(evaluation)
     return evaluation
@@ -75,6 +92,7 @@ def evaluate(
     *,
     train_images: Sequence[int] = (),
     batch_size: int = 4,
+    precision: Precision = "float32",
     workers: int = 0,
     backend: str = "auto",
     processes: Processes = ALONE,
@@ -89,11 +107,14 @@ def evaluate(
         train_images: number of images that each class was trained on, for APr, APc and APf where the file of
             the split does not say which classes are rare.
         batch_size: images at a time.
+        precision: what the model computes in; boxes and scores come out in float32 all the same.
         workers: processes that load images.
         backend: see `coco_curves`.
         processes: those that share the images.
     """
-    detections = detect(model, annotations, batch_size=batch_size, workers=workers, processes=processes)
+    detections = detect(
+        model, annotations, batch_size=batch_size, precision=precision, workers=workers, processes=processes
+    )
     if not processes.first:
         return None
     with_masks = detections.masks_N is not None and annotations.segmentation_N is not None
@@ -111,6 +132,7 @@ def detect(
     annotations: Annotations,
     *,
     batch_size: int = 4,
+    precision: Precision = "float32",
     workers: int = 0,
     processes: Processes = ALONE,
 ) -> Detections:
@@ -127,7 +149,7 @@ def detect(
     training = model.training
     model.eval()
     found: dict[int, dict[str, Any]] = {}
-    with torch.inference_mode():
+    with torch.inference_mode(), autocast(precision, device):
         for pixels, targets in iter_batches(loader, device):
             outputs = [to_arrays(output) for output in model(pixels)]
             found |= {int(target["image"]): output for target, output in zip(targets, outputs, strict=True)}

@@ -12,13 +12,13 @@ from detector.ablation_source import Source, Spent, as_json, save_result
 from detector.checkpoint import TrainedRun, load_run
 from detector.config import StageConfig, TrainConfig
 from detector.errors import ConfigError
+from detector.execution import denormals_as_zero
 from detector.frozen_trunk import detect_kept, keep_regions, load_kept, save_kept, start_stages, train_stages
 from detector.interfaces import TwoLinearConfig
 from detector.knowledge import Knowledge, load_knowledge
 from detector.measuring import count_weights
 from detector.overrides import flatten
 from detector.rcnn import RCNN, build_model
-from detector.train import denormals_as_zero
 
 #: The splits of a data folder: what is trained on, and what is evaluated on.
 SPLITS = ("train", "test")

@@ -41,7 +41,7 @@ class Conv5(nn.Module):
         """Return features_RD; no losses. Looks at nothing but the pooled map."""
         return self.layer4(pooled_RCPP).mean(dim=(2, 3)), {}
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Nothing."""
         return {}
 
@@ -123,7 +123,7 @@ class LightHead(nn.Module):
             pooled = ps_roi_align(thin_map.float(), boxes_R5, self.roi_size, scale, self.sampling_ratio)
         return self.fc(pooled.flatten(1)).relu(), {}
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Nothing."""
         return {}
 
@@ -179,7 +179,7 @@ class ImageContext(nn.Module):
         context_RZ = context_BZ[regions.image_R].to(features_RD.dtype)
         return torch.cat([features_RD, context_RZ], dim=1), losses
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Nothing."""
         return {}
 

@@ -101,8 +101,11 @@ class BoxHead(Protocol):
     def __call__(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
         """Return features_RD and the head's own losses (by name, scalars; empty when it has none)."""
 
-    def diagnostics(self) -> dict[str, float]:
-        """Numbers worth logging about the last forward pass; empty when there are none."""
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Scalars worth logging about the last forward pass, without gradient; nothing changes them later.
+
+        They stay where they were computed: reading them would wait for a GPU. Empty when there are none.
+        """
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +184,8 @@ class ScoreUpdate(Protocol):
     def __call__(self, logits_RK: Tensor, regions: Regions) -> Tensor:
         """Return logits_RK. `regions` are those that the stage looked at, before it moves their boxes."""
 
-    def diagnostics(self) -> dict[str, float]:
-        """Numbers worth logging; empty when there are none."""
+    def diagnostics(self) -> dict[str, Tensor]:
+        """As `BoxHead.diagnostics`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,7 +290,7 @@ class TwoLinear(nn.Module):
         hidden_RD = self.fc6(pooled_RCPP.flatten(1)).relu()
         return self.fc7(hidden_RD).relu(), {}
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Nothing."""
         return {}
 
@@ -329,7 +332,7 @@ class SharedHead(nn.Module):
         """As the head of the stage before."""
         return self._owned_elsewhere[0](pooled_RCPP, regions)
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Nothing: the owner reports."""
         return {}
 

@@ -1,7 +1,6 @@
 """What a run is made of before its first step: data and graphs, the model, and all that it trains with."""
 
 import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +10,10 @@ import torch
 from torch import nn
 
 from detector.annotations import Annotations, load_annotations
-from detector.checkpoint import load_fitting_weights
+from detector.checkpoint import RunClasses, load_fitting_weights
 from detector.config import Config, reads_graph
 from detector.errors import ConfigError, InputError
+from detector.execution import set_memory_order
 from detector.freezing import freeze_others
 from detector.knowledge import Knowledge, load_knowledge
 from detector.optimizer import build_optimizer, build_schedule
@@ -102,17 +102,29 @@ def start_state(model: RCNN, config: Config, steps_per_epoch: int) -> TrainingSt
     """Return a model before its first step, with everything that it trains with; on the model's device."""
     settings = config.train
     device = next(model.parameters()).device
-    if settings.channels_last:
-        model.to(memory_format=torch.channels_last)
+    set_memory_order(model, settings)
     if settings.sync_batch_norm and device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     average = WeightAverage(model, settings.average_decay) if settings.average_decay else None
-    if settings.compile:
-        model.backbone.compile()
+    if settings.compile:  # each when it first runs; evaluation runs the average
+        for kept in (model, average.model) if average else (model,):
+            kept.backbone.compile()  # type: ignore[union-attr]
     optimizer = build_optimizer(model, settings)
     schedule = build_schedule(optimizer, settings, steps_per_epoch)
     scaler = torch.amp.GradScaler(device.type, enabled=settings.precision == "fp16")
     return TrainingState(model, optimizer, schedule, scaler, settings.epochs, steps_per_epoch, average)
+
+
+def classes_of(inputs: Inputs) -> RunClasses:
+    """Return what a run folder says of the classes."""
+    annotations = inputs.annotations
+    return RunClasses(
+        names=annotations.class_names,
+        synsets=annotations.synsets,
+        category_ids=tuple(annotations.category_ids.tolist()),
+        graph_hashes=tuple(part.graph_hash for part in inputs.knowledge),
+        train_images=tuple(annotations.images_per_class().tolist()),
+    )
 
 
 def identity_of(inputs: Inputs, init: Path | None) -> str:
@@ -135,10 +147,3 @@ def identity_of(inputs: Inputs, init: Path | None) -> str:
             digest.update(np.ascontiguousarray(getattr(split, name)).tobytes())
         digest.update("\n".join(split.file_names.tolist()).encode())
     return digest.hexdigest()
-
-
-def seed_everything(seed: int) -> None:
-    """Seed Python, NumPy and torch."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)

@@ -5,7 +5,6 @@ under the names that a detector's backbone knows: `--set model.backbone.weights=
 """
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,16 @@ from detector.checkpoint import (
 from detector.classifier import build_classifier
 from detector.config import BackboneConfig, TrainConfig
 from detector.device import pick_device
-from detector.errors import ConfigError, TrainingError
+from detector.errors import ConfigError
+from detector.execution import denormals_as_zero, seed_everything
 from detector.files import save_json
 from detector.image_folder import LabelledImages, SquareImages, iter_squares, load_labelled_images
 from detector.optimizer import build_optimizer, build_schedule
 from detector.overrides import flatten
-from detector.preparation import seed_everything
+from detector.processes import ALONE
 from detector.rcnn import IMAGENET_MEAN, IMAGENET_STD
-from detector.train import check_run_folder_free, denormals_as_zero
+from detector.readings import Readings, StepNumbers
+from detector.run_folder import check_run_folder_free
 from detector.training_log import TrainingLog
 from detector.weight_average import WeightAverage
 
@@ -144,6 +145,7 @@ def fit_classifier(
     schedule = build_schedule(optimizer, settings, math.ceil(len(dataset) / settings.batch_size))
     average = WeightAverage(model, config.average_decay) if config.average_decay else None
     kept = average.model if average else model
+    readings = Readings(log, ALONE, device)
     step, result = 0, {}
     for epoch in range(1, settings.epochs + 1):
         dataset.epoch = epoch
@@ -157,12 +159,15 @@ def fit_classifier(
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm or math.inf)
-            _check_finite({"loss": loss.item(), "gradient norm": norm.item()}, step)
             optimizer.step()
             if average:
                 average.update(model)
-            log.step(step, float(schedule.get_last_lr()[0]), {"class": loss.item()}, {})
+            lr = float(schedule.get_last_lr()[0])
+            readings.add(StepNumbers(step, lr, (), {"class": loss.detach()}, {"gradient norm": norm}, {}))
+            if readings.due:
+                readings.read()
             schedule.step()
+        readings.read()
         save_weights(kept, out)
         last = epoch == settings.epochs
         if last or (settings.eval_every and epoch % settings.eval_every == 0):
@@ -204,11 +209,3 @@ def normalised(images_B3HW: Tensor) -> Tensor:
     """Subtract ImageNet's mean and divide by its deviation, as a detector does."""
     mean = images_B3HW.new_tensor(IMAGENET_MEAN)[:, None, None]
     return (images_B3HW - mean) / images_B3HW.new_tensor(IMAGENET_STD)[:, None, None]
-
-
-def _check_finite(numbers: Mapping[str, float], step: int) -> None:
-    for name, value in numbers.items():
-        if not math.isfinite(value):
-            raise TrainingError(
-                f"step {step}: {name} is {value}; try a lower train.lr or more train.warmup_iterations"
-            )

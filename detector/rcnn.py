@@ -91,8 +91,8 @@ class RCNN(nn.Module):
             return self._losses(images, targets)
         return self.decide(images, *self.look(images))
 
-    def diagnostics(self) -> dict[str, float]:
-        """Numbers about the last forward pass, such as `stage2_attention_max`."""
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Scalars about the last forward pass, such as `stage2_attention_max` (see `BoxHead`)."""
         return {
             f"stage{number}_{name}": value
             for number, stage in enumerate(self.stages, start=1)

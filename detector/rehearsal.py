@@ -11,10 +11,12 @@ from detector.batch_search import with_found_batch
 from detector.config import Config
 from detector.data import ImageDataset, iter_batches, load_batches
 from detector.device import pick_device
+from detector.execution import autocast, seed_everything
 from detector.freezing import set_training
-from detector.preparation import build_from, check_graph_wanted, load_inputs, seed_everything
-from detector.train import check_run_folder_free
-from detector.training_loop import augmentation_of, autocast, check_finite, steps_in_epoch
+from detector.preparation import build_from, check_graph_wanted, load_inputs
+from detector.readings import check_finite
+from detector.run_folder import check_run_folder_free
+from detector.training_loop import augmentation_of, steps_in_epoch
 
 
 def rehearse(
@@ -68,7 +70,7 @@ def rehearse(
     )
     dataset.epoch = 1
     (batch,) = iter_batches(load_batches(dataset, [np.arange(len(images))]), target_device)
-    with autocast(config.train, target_device):
+    with autocast(config.train.precision, target_device):
         losses = model(*batch)
     total = torch.stack([loss.float() for loss in losses.values()]).sum()
     total.backward()  # type: ignore[no-untyped-call]

@@ -108,8 +108,8 @@ class Stage(nn.Module):
             logits_RK = self.score_update(logits_RK, regions)
         return StageOutput(features_RD, logits_RK, self.box_layer(features_RD), losses)
 
-    def diagnostics(self) -> dict[str, float]:
-        """Numbers of the head and of the score update about the last forward pass."""
+    def diagnostics(self) -> dict[str, Tensor]:
+        """Scalars of the head and of the score update about the last forward pass."""
         update = self.score_update.diagnostics() if self.score_update is not None else {}
         return {**self.head.diagnostics(), **update}
 

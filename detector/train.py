@@ -1,8 +1,7 @@
 """Training: checks first, then the loop, then what the run leaves behind."""
 
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +9,32 @@ import torch
 
 from detector.batch_search import check_alone, with_found_batch
 from detector.card import TrainedOn
-from detector.checkpoint import (
-    CONFIG_FILE,
-    LOG_FILE,
-    METRICS_FILE,
-    WEIGHTS_FILE,
-    RunClasses,
-    load_config,
-)
-from detector.config import WITHOUT_EFFECT, Config
+from detector.checkpoint import CONFIG_FILE, LOG_FILE, METRICS_FILE, load_config
+from detector.config import Config
 from detector.device import pick_device
 from detector.environment import describe_environment
-from detector.errors import ConfigError, OutputExistsError, TrainingError
-from detector.files import check_folder_free, load_json
+from detector.execution import denormals_as_zero, seed_everything
+from detector.files import load_json
 from detector.optimizer import peak_lr
 from detector.overrides import flatten, override
 from detector.preparation import (
     Inputs,
     build_from,
     check_graph_wanted,
+    classes_of,
     identity_of,
     load_inputs,
-    seed_everything,
     start_state,
 )
 from detector.processes import Processes, join_processes
 from detector.rcnn import RCNN
-from detector.run_folder import finish_run_folder, start_run_folder
+from detector.readings import Readings
+from detector.run_folder import find_start, finish_run_folder, start_run_folder
 from detector.stopping import StopRequest
 from detector.trackers import Tracker, check_trackers, start_trackers
 from detector.training_log import TrainingLog
 from detector.training_loop import Loop, fit, steps_in_epoch
-from detector.training_state import STATE_FILE, TrainingState, load_state
+from detector.training_state import TrainingState, load_state
 
 
 def train(
@@ -109,52 +102,32 @@ def train(
         if auto_batch and resume and (out / CONFIG_FILE).is_file():
             config = override(config, {"train.batch_size": load_config(out).train.batch_size})
             auto_batch = False
-        if resume and (out / METRICS_FILE).is_file() and not (out / STATE_FILE).is_file():
-            check_same_config(config, out)
+        start = find_start(config, out, resume=resume, overwrite=overwrite, writes=processes.first)
+        if start == "finished":
             return load_json(out / METRICS_FILE) if processes.first else {}
-        going_on = resume and (out / STATE_FILE).is_file()
-        begun = resume and is_only_begun(out)
-        if going_on or begun:
-            check_same_config(config, out)
-        if not going_on and processes.first:
-            check_run_folder_free(out, overwrite=overwrite or begun)
-        target_device = pick_device(device, processes.local_rank)
+        where = pick_device(device, processes.local_rank)
         inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
-        config, found = with_found_batch(config, inputs, target_device) if auto_batch else (config, [])
-        seed_everything(config.train.seed)
-        model, messages = build_from(config, inputs, None if going_on else init)
-        state = start_state(model.to(target_device), config, steps_in_epoch(config.train, inputs.annotations))
+        config, found = with_found_batch(config, inputs, where) if auto_batch else (config, [])
+        state, messages = _build(config, inputs, None if start == "state" else init, where, processes)
         identity = identity_of(inputs, init)
-        if processes.rank:  # so that processes do not draw the same regions
-            seed_everything(config.train.seed + processes.rank)
-        if going_on:
+        if start == "state":
             load_state(state, out, identity, processes)
             messages.append(f"goes on after step {state.step} of the run in {out}")
-        classes, environment = _classes_of(inputs), describe_environment(target_device, processes.count)
+        classes, environment = classes_of(inputs), describe_environment(where, processes.count)
         if processes.first:
             start_run_folder(out, config, classes, environment, state)
         started = start_trackers(trackers if processes.first else (), out, state.step, flatten(config))
         processes.gather(None)  # the others wait
-        opening = _opening_messages(config, inputs, model, processes)
         with (
             denormals_as_zero(),
             StopRequest(max_minutes) as stop,
             _log(out, state, processes, started, quiet) as log,
         ):
-            for text in [*opening, *found, *messages]:
+            for text in [*found, *messages]:
                 log.message(text)
-            loop = Loop(
-                config,
-                inputs.annotations,
-                inputs.evaluated,
-                out,
-                identity,
-                target_device,
-                processes,
-                log,
-                stop,
-            )
-            if not _fit(state, loop):
+            readings = Readings(log, processes, where)
+            loop = Loop(config, inputs, identity, out, where, processes, log, readings, stop)
+            if not fit(state, loop):
                 log.message(f"stopped after step {state.step}; --resume auto goes on from there")
                 stop.leave()
                 return {"stopped_after_step": state.step} if processes.first else {}
@@ -164,6 +137,19 @@ def train(
         trained_on = TrainedOn(inputs.annotations, names, init.resolve().name if init else "")
         finish_run_folder(out, config, classes, environment, trained_on, state.result)
         return state.result
+
+
+def _build(
+    config: Config, inputs: Inputs, init: Path | None, device: torch.device, processes: Processes
+) -> tuple[TrainingState, list[str]]:
+    """Make what trains, before its first step, and say what there is to say about it."""
+    seed = config.train.seed
+    seed_everything(seed)
+    model, messages = build_from(config, inputs, init)
+    state = start_state(model.to(device), config, steps_in_epoch(config.train, inputs.annotations))
+    if processes.rank:  # so that processes do not draw the same regions
+        seed_everything(seed + processes.rank)
+    return state, [*_opening_messages(config, inputs, model, processes), *messages]
 
 
 def _log(
@@ -179,76 +165,6 @@ def _log(
         seconds=state.seconds,
         trackers=trackers,
     )
-
-
-def _fit(state: TrainingState, loop: Loop) -> bool:
-    """As `fit`, with a message that helps where the memory of a GPU is full."""
-    try:
-        return fit(state, loop)
-    except torch.cuda.OutOfMemoryError as error:
-        raise TrainingError(
-            f"step {state.step + 1}: the GPU's memory is full; take a smaller train.batch_size, a larger "
-            "train.accumulate, a smaller model.min_size, or train.precision=bf16"
-        ) from error
-
-
-@contextmanager
-def denormals_as_zero() -> Iterator[None]:
-    """Treat denormal numbers as zero inside the block: on a CPU each would cost a hundred normal ones.
-
-    The setting is the whole thread's, so it is taken back: a program that trains may need them elsewhere.
-    """
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(False)
-
-
-def check_same_config(config: Config, out: Path) -> None:
-    """Check that a run goes on as it was started.
-
-    Raises:
-        ConfigError: a setting is another; the message names the first.
-    """
-    stored, wanted = load_config(out), flatten(config)
-    if stored.recipe != config.recipe:
-        raise ConfigError(f"{out}: is a run of recipe {stored.recipe}; found --recipe {config.recipe}")
-    for key, value in flatten(stored).items():
-        if wanted.get(key) != value and key not in WITHOUT_EFFECT:
-            raise ConfigError(
-                f"{out}: was started with {key}={value}; found {wanted.get(key)}; a run goes on with "
-                "the same settings; give them, or start anew with --overwrite"
-            )
-
-
-def check_run_folder_free(out: Path, *, overwrite: bool) -> None:
-    """Check that `out` may become a run folder.
-
-    Raises:
-        OutputExistsError: it holds something; with `overwrite`, something that is not a run.
-        DetectorError: it is a file, or the folder around it does not exist.
-    """
-    check_folder_free(out, overwrite=overwrite)
-    if out.is_dir() and any(out.iterdir()) and not (out / CONFIG_FILE).is_file():
-        raise OutputExistsError(f"{out}: holds other things than a run; give another --out")
-
-
-def _classes_of(inputs: Inputs) -> RunClasses:
-    annotations = inputs.annotations
-    return RunClasses(
-        names=annotations.class_names,
-        synsets=annotations.synsets,
-        category_ids=tuple(annotations.category_ids.tolist()),
-        graph_hashes=tuple(part.graph_hash for part in inputs.knowledge),
-        train_images=tuple(annotations.images_per_class().tolist()),
-    )
-
-
-def is_only_begun(out: Path) -> bool:
-    """Say whether a run was killed before it had kept anything to go on from."""
-    kept = (STATE_FILE, WEIGHTS_FILE, METRICS_FILE)
-    return (out / CONFIG_FILE).is_file() and not any((out / name).exists() for name in kept)
 
 
 def _opening_messages(config: Config, inputs: Inputs, model: RCNN, processes: Processes) -> list[str]:

@@ -43,7 +43,7 @@ class TrainingLog:
         self._steps_per_epoch = steps_per_epoch
         self._quiet = quiet
         self._trackers = list(trackers)
-        self._warned: set[str] = set()
+        self._warned = {record.get("message") for record in read_log(path)} if seconds else set()
         self.steps_done = 0
         self._bar = None if quiet or not sys.stderr.isatty() else _make_bar()
         self._task = (
@@ -93,12 +93,18 @@ class TrainingLog:
 
     def warn(self, text: str) -> None:
         """Give a warning, once in the run."""
-        if text not in self._warned:
-            self._warned.add(text)
-            self.message(f"warning: {text}")
+        message = f"warning: {text}"
+        if message not in self._warned:
+            self._warned.add(message)
+            self.message(message)
 
     def step(
-        self, step: int, lr: float, losses: Mapping[str, float], diagnostics: Mapping[str, float]
+        self,
+        step: int,
+        lr: float,
+        losses: Mapping[str, float],
+        diagnostics: Mapping[str, float],
+        seconds: float | None = None,
     ) -> None:
         """Write one training step and show it.
 
@@ -107,11 +113,13 @@ class TrainingLog:
             lr: learning rate of this step.
             losses: by name; their sum is what was minimised.
             diagnostics: what the heads say about this step.
+            seconds: of the run, when it was taken; None: now.
         """
         self.steps_done = step
         total = sum(losses.values())
         record = {"step": step, "epoch": (step - 1) // self._steps_per_epoch + 1, "lr": lr, "loss": total}
-        self.write({**record, "losses": losses, **diagnostics, "seconds": round(self.seconds, 3)})
+        seconds = self.seconds if seconds is None else seconds
+        self.write({**record, "losses": losses, **diagnostics, "seconds": round(seconds, 3)})
         text = f"epoch {record['epoch']}/{self._epochs}  loss {total:.3f}"
         if self._bar and self._task is not None:
             self._bar.update(self._task, completed=step, text=text)

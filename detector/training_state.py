@@ -20,7 +20,8 @@ from detector.processes import Processes
 from detector.weight_average import WeightAverage
 
 STATE_FILE = "state.pt"
-_FORMAT = 1
+_FORMAT = 2
+_PLACE = ("step", "epochs_done", "seconds", "best", "result", "ratios")
 
 
 @dataclass(eq=False)
@@ -40,6 +41,7 @@ class TrainingState:
         seconds: time spent before this process.
         best: AP of the best evaluation so far, -1 before the first.
         result: the last evaluation.
+        ratios: what the heads said in this epoch so far (see `readings.add_ratios`).
     """
 
     model: nn.Module
@@ -54,6 +56,7 @@ class TrainingState:
     seconds: float = 0.0
     best: float = -1.0
     result: dict[str, Any] = field(default_factory=dict)
+    ratios: dict[str, list[float]] = field(default_factory=dict)
 
     @property
     def shown(self) -> nn.Module:
@@ -82,7 +85,7 @@ def save_state(state: TrainingState, folder: Path, inputs: str, processes: Proce
         "scaler": state.scaler.state_dict(),
         "average": state.average
         and {"model": state.average.model.state_dict(), "steps": state.average.steps},
-        **{name: getattr(state, name) for name in ("step", "epochs_done", "seconds", "best", "result")},
+        **{name: getattr(state, name) for name in _PLACE},
         "random": random_states,
     }
     with atomic_path(folder / STATE_FILE) as part:
@@ -133,7 +136,7 @@ def _set(state: TrainingState, document: dict[str, Any]) -> None:
     if state.average:
         state.average.model.load_state_dict(document["average"]["model"])
         state.average.steps = document["average"]["steps"]
-    for name in ("step", "epochs_done", "seconds", "best", "result"):
+    for name in _PLACE:
         setattr(state, name, document[name])
 
 

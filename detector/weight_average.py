@@ -3,6 +3,7 @@
 import copy
 
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 
 class WeightAverage:
@@ -25,9 +26,12 @@ class WeightAverage:
         """Take in the model after a step; counters are copied."""
         self.steps += 1
         decay = min(self.decay, (1 + self.steps) / (10 + self.steps))
-        pairs = zip(self.model.state_dict().values(), model.state_dict().values(), strict=True)
-        for average, new in pairs:
+        averages, news = [], []
+        for average, new in zip(self.model.state_dict().values(), model.state_dict().values(), strict=True):
             if average.is_floating_point():
-                average.lerp_(new, 1 - decay)
+                averages.append(average)
+                news.append(new)
             else:
                 average.copy_(new)
+        update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+        update(averages, news, None)  # on a GPU a few kernels, not one a tensor

@@ -19,6 +19,11 @@ from detector.cli.output import echo_json, echo_metrics
     "--batch-size", type=click.IntRange(min=1), default=4, show_default=True, help="Images at a time."
 )
 @click.option(
+    "--precision",
+    type=click.Choice(["float32", "bf16", "fp16"]),
+    help="What the model computes in; default: what it was trained in (train.precision).",
+)
+@click.option(
     "--backend",
     type=click.Choice(["auto", "pycocotools", "hotcoco"]),
     default="auto",

@@ -213,9 +213,12 @@ class ClassLift(nn.Module):
         voices_S = (objectness_R @ (iou_RS > SAME_IOU).float()).clamp(min=1)
         return loud, (iou_RS < APART_IOU).float() / voices_S
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Lambda, and while training the mean of w."""
-        return {"lift_strength": float(torch.as_tensor(self.strength).detach()), **self.trust}
+        own = self.strength
+        strength = own.detach().clone() if isinstance(own, Tensor) else self.excess_CC.new_full((), own)
+        trust = {name: self.excess_CC.new_full((), value) for name, value in self.trust.items()}
+        return {"lift_strength": strength, **trust}
 
 
 def speak(probability_RK: Tensor, excess_CC: Tensor) -> Tensor:

@@ -194,9 +194,9 @@ class ReasoningHead(nn.Module):
         """Drop what was kept for evaluation: after a change of E it is not true."""
         self._kept = None
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Return sd(f') / sd(f), near 0 when f' has collapsed, and the largest alpha of the last pass."""
-        return {name: value.item() for name, value in self._observed.items()}
+        return dict(self._observed)
 
     def train(self, mode: bool = True) -> "ReasoningHead":
         """Switch between training and evaluation, and forget what was kept for evaluation."""

@@ -170,7 +170,7 @@ class RelationHead(nn.Module):
                 weight_RR[rows[:, None], seen] = weight.mean(dim=0)
         return weight_RR
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Nothing."""
         return {}
 

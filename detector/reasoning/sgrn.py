@@ -271,9 +271,9 @@ class SGRNHead(nn.Module):
             return logits_RK.softmax(dim=1) @ weight_KD1
         return weight_KD1[logits_RK.argmax(dim=1)]
 
-    def diagnostics(self) -> dict[str, float]:
+    def diagnostics(self) -> dict[str, Tensor]:
         """Return sd(h) / sd(f), near 0 when h has collapsed, and the mean largest edge of the last image."""
-        return {name: value.item() for name, value in self._observed.items()}
+        return dict(self._observed)
 
     def _observe(self, features_RD: Tensor, related_RE: Tensor) -> None:
         if not torch.compiler.is_compiling() and len(features_RD) > 0:

@@ -262,7 +262,7 @@ def test_interruption_is_code_130_and_not_a_traceback(
 def test_being_terminated_is_code_143_and_the_steps_done_are_kept(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import detector.training_loop as module
+    import detector.readings as module
 
     def terminate(numbers: object, step: int, *rest: object) -> None:
         if step == 2:

@@ -281,10 +281,14 @@ def test_maps_in_half_precision_are_taken_too(config: HeadConfig, half: torch.dt
 
 
 @every_head
-def test_diagnostics_are_plain_numbers(config: HeadConfig) -> None:
+def test_diagnostics_are_scalars_that_a_later_pass_does_not_change(config: HeadConfig) -> None:
     head, _, _ = build(config)
     head(*example())
-    assert all(isinstance(value, float) for value in head.diagnostics().values())
+    found = head.diagnostics()
+    before = {name: value.item() for name, value in found.items()}
+    assert all(isinstance(value, Tensor) and not value.requires_grad for value in found.values())
+    head(pooled_maps(len(IMAGES), seed=5), random_regions(IMAGES, 2, width=WIDTH, seed=5))
+    assert {name: value.item() for name, value in found.items()} == before
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, while it traces

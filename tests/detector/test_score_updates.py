@@ -20,7 +20,7 @@ from tiny_models import (
 from torch import Tensor
 
 import detector.reasoning
-from detector.interfaces import Regions, ScoreUpdate, UpdateConfig, UpdateInputs
+from detector.interfaces import Regions, UpdateConfig, UpdateInputs
 from detector.positions import POSITIONS, PositionCounts
 from detector.rcnn import build_model
 from detector.reasoning.class_lift import ClassLiftConfig
@@ -152,10 +152,15 @@ def test_every_parameter_and_the_scores_given_get_a_gradient(config: UpdateConfi
 
 
 @every_update
-def test_diagnostics_are_plain_numbers(config: UpdateConfig) -> None:
-    update: ScoreUpdate = build(config)
+def test_diagnostics_are_scalars_that_a_step_of_the_optimiser_does_not_change(config: UpdateConfig) -> None:
+    update = build(config)
     update(*example())
-    assert all(isinstance(value, float) for value in update.diagnostics().values())
+    found = update.diagnostics()
+    before = {name: value.item() for name, value in found.items()}
+    assert all(isinstance(value, Tensor) and not value.requires_grad for value in found.values())
+    for parameter in update.parameters():
+        parameter.data.add_(1)
+    assert {name: value.item() for name, value in found.items()} == before
 
 
 @pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor")  # torch's own, while it traces

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -25,6 +26,8 @@ from detector.errors import (
     OutputExistsError,
     TrainingError,
 )
+from detector.evaluate import evaluate, evaluate_run
+from detector.evaluation import Evaluation
 from detector.interfaces import KNOWLEDGE_BUFFERS
 from detector.optimizer import build_optimizer, build_schedule
 from detector.overrides import flatten, override
@@ -348,6 +351,61 @@ def test_a_full_gpu_is_one_line_with_the_settings_to_change(
         assert setting in message
         assert setting.partition("=")[0] in flatten(config())
     assert not (run / "metrics.json").exists()
+
+
+def test_a_gpu_that_is_full_in_an_evaluation_costs_no_step_and_the_message_names_what_helps(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = RCNN.forward
+
+    def full_with_two_images(model: RCNN, images: Any, targets: Any = None) -> Any:
+        if not model.training and len(images) > 1:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(model, images, targets)
+
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    expected = train(config(epochs=1, eval_batch_size=1), data, whole, quiet=True)
+    monkeypatch.setattr(RCNN, "forward", full_with_two_images)
+    message = (
+        r"^evaluation after epoch 1: the GPU's memory is full; take a smaller train.eval_batch_size \(now 4\)"
+    )
+    with pytest.raises(TrainingError, match=message):
+        train(config(epochs=1), data, run, quiet=True)
+    assert torch.load(run / "state.pt", weights_only=True)["step"] == 2
+    smaller = config(epochs=1, eval_batch_size=1)
+    assert train(smaller, data, run, resume=True, quiet=True)["metrics"] == expected["metrics"]
+    assert steps(run) == steps(whole), "no step was taken again"
+    with pytest.raises(DetectorError, match=r"full with 2 images at a time; take a smaller --batch-size"):
+        evaluate_run(run, data, batch_size=2)
+
+
+@pytest.mark.parametrize("average_decay", [0.0, 0.9])
+def test_a_run_evaluates_in_its_own_precision_and_so_does_eval(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, average_decay: float
+) -> None:
+    found = []
+
+    def kept(*arguments: Any, **options: Any) -> Evaluation | None:
+        evaluation = evaluate(*arguments, **options)
+        assert evaluation is not None
+        found.append(evaluation.detections)
+        return evaluation
+
+    monkeypatch.setattr("detector.training_loop.evaluate", kept)
+    low = override(
+        config(precision="bf16", channels_last=True, average_decay=average_decay),
+        {"model.score_threshold": 0.0},
+    )
+    train(low, data, tmp_path / "run", quiet=True)
+    again, wanted = (evaluate_run(tmp_path / "run", data, precision=kind) for kind in (None, "bf16"))
+    exact = evaluate_run(tmp_path / "run", data, precision="float32")
+    for other in (again, wanted):
+        assert np.array_equal(found[0].score_N, other.detections.score_N)
+        assert np.array_equal(found[0].boxes_xyxy, other.detections.boxes_xyxy)
+    assert found[0].score_N.dtype == found[0].boxes_xyxy.dtype == np.float32
+    best, best_exact = np.sort(found[0].score_N)[-3:], np.sort(exact.detections.score_N)[-3:]
+    assert not np.array_equal(best, best_exact)
+    assert best == pytest.approx(best_exact, rel=0.02)
 
 
 def test_a_collapsed_head_is_reported(data: Path, graph: Path, tmp_path: Path) -> None:

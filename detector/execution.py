@@ -1,0 +1,44 @@
+"""How a model computes: number format, memory order, seeds, and what a processor does with tiny numbers."""
+
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from detector.config import Precision, TrainConfig
+
+_HALF = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def autocast(precision: Precision, device: torch.device) -> torch.autocast:
+    """Mixed precision on a device; with "float32", nothing."""
+    return torch.autocast(device.type, _HALF.get(precision), enabled=precision in _HALF)
+
+
+def set_memory_order(model: nn.Module, settings: TrainConfig) -> None:
+    """Bring the weights of convolutions into the configured memory order; what they compute stays."""
+    if settings.channels_last:
+        model.to(memory_format=torch.channels_last)
+
+
+def seed_everything(seed: int) -> None:
+    """Seed Python, NumPy and torch."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+
+
+@contextmanager
+def denormals_as_zero() -> Iterator[None]:
+    """Treat denormal numbers as zero inside the block: on a CPU each would cost a hundred normal ones.
+
+    The setting is the whole thread's, so it is taken back: a program that trains may need them elsewhere.
+    """
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
