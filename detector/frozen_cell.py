@@ -116,6 +116,7 @@ def keep_source(source: Source) -> int:
             f"{source.base}: found {len(stages)} stages; expected a detector with one plain stage, such as a "
             "run of faster_rcnn_sample"
         )
+    drop_source(source)
     count = 0
     with denormals_as_zero():
         for split in SPLITS:
@@ -129,3 +130,5 @@ def drop_source(source: Source) -> None:
     """Remove what `keep_source` has written."""
     for split in SPLITS:
         source.kept(split).unlink(missing_ok=True)
+    for part in source.folder.glob(".regions_*.part"):  # of a program that was killed while it wrote
+        part.unlink()

@@ -10,6 +10,7 @@ a later stage gets the boxes of the first one unrefined, and the backbone does n
 """
 
 import math
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from detector.annotations import Annotations
 from detector.config import TrainConfig
 from detector.data import ImageDataset
 from detector.detections import Detections, to_arrays, to_detections
-from detector.errors import DetectorError, TrainingError
+from detector.errors import ConfigError, DetectorError, TrainingError
 from detector.files import atomic_path
 from detector.interfaces import KNOWLEDGE_BUFFERS, FeatureMaps, Regions
 from detector.optimizer import build_optimizer, build_schedule
@@ -83,6 +84,10 @@ def keep_regions(model: RCNN, annotations: Annotations, *, training: bool, seed:
         training: propose as in training, assign ground truth by the threshold of the first stage and sample;
             else propose as in evaluation.
         seed: of the sampling.
+
+    Raises:
+        ConfigError: what is to be kept is larger than the machine's memory.
+        InputError: an image cannot be read.
     """
     torch.manual_seed(seed)
     model.eval()
@@ -97,9 +102,29 @@ def keep_regions(model: RCNN, annotations: Annotations, *, training: bool, seed:
         pooled.append(model.stages[0].pool(regions))
         maps.append(tuple(level[0] for level in regions.context.maps))
         parts.append(replace(regions, image_R=torch.full_like(regions.image_R, number)))
+        if number == 0:
+            size = sum(tensor.nbytes for tensor in (pooled[0], *maps[0]))
+            check_memory(size, len(dataset), annotations)
     model.eval()
     strides = parts[0].context.strides
     return KeptRegions(_join(parts, strides), torch.cat(pooled), tuple(maps), strides)
+
+
+def check_memory(image_bytes: int, num_images: int, annotations: Annotations) -> None:
+    """Check that the regions of so many images fit into memory, as far as the system tells its size.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        wanted = image_bytes * num_images
+        if wanted > memory:
+            raise ConfigError(
+                f"{annotations.path}: regions of {num_images} images take {wanted / 1e9:.0f} GB; expected at "
+                f"most the {memory / 1e9:.0f} GB of this machine; take fewer (--max-images), or --protocol "
+                "end-to-end"
+            )
 
 
 def save_kept(kept: KeptRegions, path: Path) -> None:

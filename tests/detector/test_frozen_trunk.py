@@ -11,8 +11,9 @@ from tiny_models import random_graph, tiny_config
 from detector.annotations import Annotations, load_annotations
 from detector.config import StageConfig, TrainConfig
 from detector.data import ImageDataset
-from detector.errors import TrainingError
+from detector.errors import ConfigError, TrainingError
 from detector.frozen_trunk import (
+    check_memory,
     detect_kept,
     keep_regions,
     lay_pool,
@@ -195,3 +196,9 @@ def test_a_loss_that_is_not_finite_is_one_clear_line(annotations: Annotations) -
     )
     with pytest.raises(TrainingError, match="step 2: the loss is"):
         train_stages(model, kept, wild)
+
+
+def test_more_than_fits_into_memory_is_refused_after_one_image(annotations: Annotations) -> None:
+    check_memory(10**6, 100, annotations)
+    with pytest.raises(ConfigError, match="regions of 1000 images take 1000000 GB; expected at most"):
+        check_memory(10**12, 1000, annotations)
