@@ -124,8 +124,23 @@ def _texts(row: dict[str, Any], sources: list[str]) -> list[str]:
 def markdown_lines(report: dict[str, Any]) -> list[str]:
     """Return the table and what its columns mean, as lines of Markdown."""
     head, rows = table_rows(report)
-    lines = [f"# {report['recipe']} and its controls", ""]
+    lines = [f"# {report['recipe']} and its controls", "", *_setting(report["experiment"])]
     lines += [_line(head), _line(["---"] * len(head)), *(_line(row) for row in rows), ""]
+    return lines
+
+
+def _setting(experiment: dict[str, Any]) -> list[str]:
+    """Say in what setting the numbers were made."""
+    given = [f"{key}={value}" for key, value in experiment["settings"].items()]
+    given += [f"base {key}={value}" for key, value in experiment["base_settings"].items()]
+    lines = [
+        f"{experiment['protocol']}; data: {', '.join(experiment['data'])}; seeds: {experiment['seeds']}; "
+        f"settings: {', '.join(given) or 'of the recipes'}; {experiment['resamples']} resamples.",
+        "",
+        "AP in percent, means over data sets and seeds. Differences are paired, with 95 % intervals of a "
+        "bootstrap over images (and data sets and seeds, where there are several).",
+        "",
+    ]
     return lines
 
 

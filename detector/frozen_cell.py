@@ -17,6 +17,7 @@ from detector.frozen_trunk import detect_kept, keep_regions, load_kept, save_kep
 from detector.interfaces import TwoLinearConfig
 from detector.knowledge import Knowledge, load_knowledge
 from detector.measuring import count_weights
+from detector.nms import NMS
 from detector.overrides import flatten
 from detector.rcnn import RCNN, build_model
 
@@ -91,7 +92,9 @@ class FrozenCell:
         """A detector with the base's first stage and one more; the same seed draws the same numbers."""
         first, names = run.config.model, run.classes.names
         backbone = replace(first.backbone, weights="none")
-        config = replace(first, backbone=backbone, stages=(*first.stages, stage), class_scores="last")
+        config = replace(
+            first, backbone=backbone, stages=(*first.stages, stage), class_scores="last", mask=None
+        )
         path = self.source.graph_file(self.arm.graph, self.train.seed)
         empty = torch.zeros(len(names), len(names))
         known = (
@@ -115,6 +118,11 @@ def keep_source(source: Source) -> int:
         raise ConfigError(
             f"{source.base}: found {len(stages)} stages; expected a detector with one plain stage, such as a "
             "run of faster_rcnn_sample"
+        )
+    if not isinstance(run.model.duplicate_removal, NMS):
+        raise ConfigError(
+            f"{source.base}: found a learned duplicate removal, which would have to be trained again for "
+            "every arm; expected NMS"
         )
     drop_source(source)
     count = 0

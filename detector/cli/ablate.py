@@ -101,8 +101,9 @@ def ablate_command(
 
     Example: detector ablate --recipe R --data DIR --graph G --init RUN --controls shuffled --out ablation
     """
-    from detector.ablation import Experiment, ablate
+    from detector.ablation import ablate
     from detector.ablation_report import table_rows
+    from detector.experiment import Experiment
     from detector.overrides import parse_assignments
     from detector.worlds import parse_worlds
 

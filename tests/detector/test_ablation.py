@@ -10,7 +10,7 @@ import torch
 from run_folders import write_run
 from tiny_data import write_data, write_graph
 
-from detector.ablation import Experiment, ablate
+from detector.ablation import ablate
 from detector.ablation_arms import CONTROLS, fitting_controls, list_arms, second_stage
 from detector.ablation_report import summarize
 from detector.ablation_source import Source
@@ -18,6 +18,7 @@ from detector.ablation_variants import base_recipe, list_variants
 from detector.checkpoint import load_run
 from detector.cli import main
 from detector.errors import ConfigError, DetectorError
+from detector.experiment import Experiment
 from detector.frozen_cell import FrozenCell
 from detector.interfaces import SharedHeadConfig
 from detector.overrides import flatten, override
@@ -205,6 +206,7 @@ def test_a_cell_is_the_same_from_another_process(source: Source, tmp_path: Path)
             {"settings": {"model.stages.1.loss_weight": 0.5}},
             "--set model.stages.1.loss_weight: has no effect",
         ),
+        ({"rivals": (RECIPE,)}, "--rivals: found reasoning_rcnn_sample twice"),
         ({"settings": {"train.seed": 3}}, "--set train.seed: --seeds counts them"),
         ({"worlds": (World("W", 0),), "data": None}, "leave out --graph and --init"),
         ({"settings": {"train.flip": 0.0}}, "--set train.flip: has no effect"),
