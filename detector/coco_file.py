@@ -29,13 +29,21 @@ BOX_DTYPE = np.dtype(
 )
 
 
-class ImageRecord(msgspec.Struct, gc=False):
-    """One of `images`."""
+class ImageRecord(msgspec.Struct, kw_only=True, gc=False):
+    """One of `images`; in LVIS 1 its file is named by the last two parts of `coco_url` alone."""
 
     id: Id
-    file_name: str
+    file_name: str = ""
+    coco_url: Any = None
     width: Side
     height: Side
+
+    def __post_init__(self) -> None:
+        if not self.file_name and isinstance(self.coco_url, str):
+            self.file_name = "/".join(self.coco_url.rstrip("/").rsplit("/", 2)[-2:])
+        if not self.file_name:
+            raise ValueError("Object missing required field `file_name`")
+        self.coco_url = None  # most files have both; it would be the longest text of all
 
 
 class CategoryRecord(msgspec.Struct, gc=False):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from kgtool.decoding import DecoderSpec
 from kgtool.errors import InputError
 from kgtool.evidence import Counts, EvidenceCounter, RowSpool
-from kgtool.image_lists import EXCLUDED, VISUAL_GENOME, ImageList
+from kgtool.image_lists import EXCLUDED, VISUAL_GENOME, ImageList, check_some_left
 from kgtool.json_stream import Batch, Codes, ColumnStream, Progress, Vocabulary
 from kgtool.object_synsets import ObjectSynsets
 from kgtool.visual_genome import EMPTY, SEVERAL, only_synset
@@ -103,7 +103,8 @@ class Annotations:
             options: how.
 
         Raises:
-            InputError: the file is not what it should be; if `options.strict`, the first dirt.
+            InputError: the file is not what it should be, or all of it is excluded; if `options.strict`, the
+                first dirt.
         """
         excluded = options.excluded
         if excluded is not None:
@@ -126,6 +127,7 @@ class Annotations:
             if options.strict:
                 self._check_clean(stream.name, batch, columns, ends)
             self._spool.add(*columns)
+        check_some_left(self._skipped_first.get(EXCLUDED, 0), self.num_read, stream.name)
         self.source = {"name": stream.name, "sha256": stream.sha256, "records": stream.records}
         if stream.num_files > 1:
             self.source["files"] = stream.num_files

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -31,6 +31,38 @@ class Image(msgspec.Struct, frozen=True, omit_defaults=True, gc=False):
     width: int
     height: int
     coco_id: int | None = None
+
+
+class _ImageRecord(msgspec.Struct, kw_only=True, gc=False):
+    """An image as files have it: those of LVIS 1 say where it was, not what its file is called."""
+
+    id: int
+    file_name: str | msgspec.UnsetType = msgspec.UNSET
+    coco_url: Any = None
+    width: int
+    height: int
+    coco_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.file_name is msgspec.UNSET:
+            self.file_name = file_name_of_url(self.coco_url) if isinstance(self.coco_url, str) else ""
+            if not self.file_name:
+                raise ValueError("Object missing required field `file_name`")
+        self.coco_url = None  # most files have both; it would be the longest text of all
+
+    def image(self) -> Image:
+        assert isinstance(self.file_name, str)
+        return Image(self.id, self.file_name, self.width, self.height, self.coco_id)
+
+
+def file_name_of_url(url: str) -> str:
+    """The last two parts of an image's URL: its folder and file.
+
+    Example:
+        >>> file_name_of_url("http://images.cocodataset.org/val2017/000000397133.jpg")
+        'val2017/000000397133.jpg'
+    """
+    return "/".join(url.rstrip("/").rsplit("/", 2)[-2:])
 
 
 class Category(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -132,7 +164,7 @@ class _RelAnnotation(msgspec.Struct, gc=False):
 
 
 class _File(msgspec.Struct):
-    images: list[Image]
+    images: list[_ImageRecord]
     categories: list[Category]
     annotations: list[_Annotation]
     rel_categories: list[RelationCategory] = []
@@ -147,8 +179,8 @@ def load_dataset(path: Path, *, with_extra: bool = False) -> Dataset:
     """Read a COCO JSON file into columns, and check it.
 
     Args:
-        path: a file with `images` (each with a `file_name`, which those of LVIS 1 lack), `annotations` and
-            `categories`, as in COCO, or written by kgtool.
+        path: a file with `images`, `annotations` and `categories`, as in COCO and LVIS, or written by kgtool.
+            An image without `file_name`, as in LVIS 1, is called by its `coco_url`: "val2017/1.jpg".
         with_extra: keep what else annotations say, masks above all, so that it can be written again.
 
     Raises:
@@ -188,7 +220,11 @@ def _decode(text: bytes, with_extra: bool) -> Dataset:
     for side in ("width", "height"):
         _column(file.images, side)
     return Dataset(
-        tuple(file.images), tuple(file.categories), annotations, tuple(file.rel_categories), relations
+        tuple(record.image() for record in file.images),
+        tuple(file.categories),
+        annotations,
+        tuple(file.rel_categories),
+        relations,
     )
 
 

@@ -16,11 +16,11 @@ from kgtool.annotations import NOT_IN_LIST, ReadOptions
 from kgtool.box_relations import PREDICATES, iter_relation_counts
 from kgtool.build_result import Build, Output, check_first
 from kgtool.byte_source import sha256_of
-from kgtool.classes import ClassTable, most_frequent_classes
+from kgtool.classes import ClassTable, check_some_known, most_frequent_classes
 from kgtool.coco import Dataset, load_dataset
 from kgtool.errors import InputError
 from kgtool.ids import position_of
-from kgtool.image_lists import EXCLUDED, ImageList, dataset_of
+from kgtool.image_lists import EXCLUDED, ImageList, check_some_left, dataset_of
 from kgtool.triple_build import build_from_shards, build_from_triples, temporary_shards
 from kgtool.triple_writing import TripleOptions, form_of
 from kgtool.triples import is_parquet_place
@@ -74,6 +74,7 @@ def build_cooccurrence_graph(
 
     Raises:
         InputError: the source is not what it should be.
+        ClassMatchError: it has none of the classes of the list.
         OutputExistsError: the output is there and is not to be overwritten.
     """
     check_first("cooccurrence", weight, output)
@@ -141,7 +142,8 @@ def load_boxes(path: Path, classes: int | ClassTable | None, excluded: ImageList
         excluded: images that are left out.
 
     Raises:
-        InputError: the file is not what it should be.
+        InputError: the file is not what it should be, or all its boxes are in excluded images.
+        ClassMatchError: it has none of the classes of the list.
     """
     dataset = load_dataset(path)
     rows = dataset.annotations
@@ -152,12 +154,16 @@ def load_boxes(path: Path, classes: int | ClassTable | None, excluded: ImageList
         excluded.check_joins(dataset_of(dataset.images), path.name)
         rows = rows.take(~excluded.contains(rows.image_id_N))
         skipped[EXCLUDED] = num_boxes - len(rows)
+        check_some_left(skipped[EXCLUDED], num_boxes, path.name)
         source["excluded_images"] = excluded.record()
     category_ids = np.array([category.id for category in dataset.categories], dtype=np.int64)
     category_N = position_of(category_ids, rows.category_id_N)
     crowd_N = rows.crowd_N != 0
     flat_N = (rows.boxes_xywh_N4[:, 2:] <= 0).any(axis=1)
     usable = ~crowd_N & ~flat_N
+    if isinstance(classes, ClassTable):
+        seen = [text for category in dataset.categories for text in (category.name, category.synset)]
+        check_some_known(classes, seen, path.name)
     table = _choose_classes(dataset, np.bincount(category_N[usable], minlength=len(category_ids)), classes)
     class_N = _class_of_category(dataset, table)[category_N]
     kept = usable & (class_N >= 0)

@@ -180,3 +180,21 @@ def _joined(images: ImageList, image_data: Path) -> ImageList:
             "which 51,498 images have one"
         )
     return ImageList(images.name, np.unique(np.concatenate(found)), VISUAL_GENOME)
+
+
+def check_some_left(num_excluded: int, num_read: int, place: str) -> None:
+    """Check that not everything was left out: what remains would be an empty graph.
+
+    Args:
+        num_excluded: annotations of excluded images.
+        num_read: annotations.
+        place: what was read, for the message.
+
+    Raises:
+        InputError: all of them are of excluded images.
+    """
+    if num_read and num_excluded == num_read:
+        raise InputError(
+            f"{place}: found all {num_read} annotations to be of excluded images; expected some of others; "
+            "give --exclude-images the images of another split"
+        )

@@ -92,6 +92,12 @@ def _without_background(path: Path, matrix: Matrix, num_classes: int) -> tuple[M
         raise InputError(
             f"{path}: found values that are negative, not finite or beyond float32; expected weights"
         )
+    lost = int(((matrix > 0) & (matrix.astype(np.float32) == 0)).sum())
+    if lost:
+        raise InputError(
+            f"{path}: found {lost} weights above 0 that are 0 as float32, so that their edges would be lost; "
+            "expected weights; multiply the matrix"
+        )
     if rows == num_classes:
         return matrix, False
     if matrix[0, 1:].any() or matrix[1:, 0].any():

@@ -3,6 +3,7 @@
 These are the facts; `kgtool.verdict` judges them.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,8 @@ class Band:
     """Classes of a data set that are about as frequent, and what the graph has of them.
 
     Attributes:
-        frequency: LVIS's: "r", at most 10 images; "c", at most 100; "f", more; "" for none.
+        frequency: LVIS's: "r", at most 10 images; "c", at most 100; "f", more; what the data set says of a
+            class, where it says none of these the number of its images.
         num_classes: classes of the data set in this band.
         connected: of these, in the graph with an edge to another class.
         isolated: in the graph without one.
@@ -188,8 +190,11 @@ def smoothness(weight_CC: npt.NDArray[np.floating], num_hops: int = NUM_HOPS) ->
 
 def synsets_of(graph: ClassGraph) -> tuple[str, ...]:
     """The synset of each class; a class named as a synset has that one."""
-    pairs = zip(graph.classes, graph.synsets, strict=True)
-    return tuple(synset or (name if is_synset(name) else "") for name, synset in pairs)
+    return tuple(map(_synset_of, graph.classes, graph.synsets))
+
+
+def _synset_of(name: str, synset: str) -> str:
+    return synset or (name if is_synset(name) else "")
 
 
 def doubtful_synsets(graph: ClassGraph, nouns: Nouns) -> dict[str, str]:
@@ -262,16 +267,43 @@ def _most_counted(graph: ClassGraph) -> Pair | None:
 
 
 def _coverage(graph: ClassGraph, degree_C: npt.NDArray[np.intp], data: Dataset) -> tuple[Band, ...]:
-    by_name = {name: at for at, name in enumerate(graph.classes)}
-    by_synset = {synset: at for at, synset in enumerate(synsets_of(graph)) if synset}
     bands: dict[str, tuple[list[str], list[str], list[str]]] = {band: ([], [], []) for band in "fcr"}
-    for category, images in zip(data.categories, image_counts(data).tolist(), strict=True):
-        at = by_synset.get(category.synset, by_name.get(category.name))
+    names = [category.name for category in data.categories]
+    synsets = [category.synset for category in data.categories]
+    places = find_classes(names, synsets, graph)
+    for category, at, images in zip(data.categories, places, image_counts(data).tolist(), strict=True):
         place = 2 if at is None else 0 if degree_C[at] else 1
-        band = category.frequency or frequency(images)
-        bands.setdefault(band, ([], [], []))[place].append(category.name)
+        band = category.frequency if category.frequency in bands else frequency(images)
+        bands[band][place].append(category.name)
     return tuple(
         Band(band, sum(map(len, names)), len(names[0]), tuple(names[1]), tuple(names[2]))
         for band, names in bands.items()
         if any(names)
     )
+
+
+def find_classes(names: Sequence[str], synsets: Sequence[str], graph: ClassGraph) -> list[int | None]:
+    """Find classes of a data set in a graph, by the rule of a detector that is given both.
+
+    A class is the one with its synset; where it or the one of its name has no synset, that of its name. A
+    class named as a synset has that synset.
+
+    Args:
+        names: of the data set's classes.
+        synsets: of these, "" where unknown.
+        graph: any class graph.
+
+    Returns:
+        the position of each in the graph; None where it is not there.
+    """
+    known = synsets_of(graph)
+    by_name = {name: at for at, name in enumerate(graph.classes)}
+    by_synset = {synset: at for at, synset in enumerate(known) if synset}
+    found: list[int | None] = []
+    for name, given in zip(names, synsets, strict=True):
+        synset = _synset_of(name, given)
+        at = by_synset.get(synset)
+        if at is None and name in by_name and not (synset and known[by_name[name]]):
+            at = by_name[name]
+        found.append(at)
+    return found

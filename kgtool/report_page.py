@@ -56,7 +56,7 @@ def report_page(graph: ClassGraph, report: GraphReport, verdict: Verdict) -> str
     ]
     if report.coverage:
         rows = (
-            (band.frequency or "-", *map(str, (band.num_classes, band.connected)), *map(_names, lists))
+            (band.frequency, *map(str, (band.num_classes, band.connected)), *map(_names, lists))
             for band in report.coverage
             for lists in [(band.isolated, band.missing)]
         )

@@ -13,7 +13,7 @@ from kgtool.build_result import Build, Output, finish_build, graph_from_evidence
 from kgtool.classes import ClassTable
 from kgtool.engines import open_engine
 from kgtool.errors import InputError
-from kgtool.image_lists import EXCLUDED, ImageList
+from kgtool.image_lists import EXCLUDED, ImageList, check_some_left
 from kgtool.triple_counts import TripleCounts
 from kgtool.triple_writing import TripleOptions, TripleSource, form_of, triple_source, write_shards
 from kgtool.triples import Shards, find_shards, is_parquet_place
@@ -98,6 +98,7 @@ def build_from_shards(
         counts = TripleCounts(shards, opened, term_kind, options.excluded)
         table, messages = counts.choose_classes(classes)
         evidence = counts.evidence(table)
+        check_some_left(counts.skipped.get(EXCLUDED, 0), counts.num_read, str(sources[0]["name"]))
         if not len(evidence.count):
             counts.check_has_class(table, str(sources[0]["name"]))
     if options.strict:

@@ -102,10 +102,10 @@ def _findings(report: GraphReport) -> Iterator[tuple[str, str]]:
     for band in report.coverage:
         for names, words in ((band.missing, "not in the graph"), (band.isolated, "in it without an edge")):
             if names:
-                frequency = _BANDS.get(band.frequency, "other")
                 yield (
                     "coverage",
-                    f"{len(names)} of {band.num_classes} {frequency} classes are {words}: {_listed(names)}",
+                    f"{len(names)} of {band.num_classes} {_BANDS[band.frequency]} classes are {words}: "
+                    f"{_listed(names)}",
                 )
 
 

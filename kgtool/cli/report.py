@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kgtool.cli.printable import printable
 from kgtool.errors import GateError
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def report(
 def _print(graph_path: Path, found: "GraphReport", verdict: "Verdict") -> None:
     click.echo(f"{graph_path}: score {verdict.score:.1f} of 100, {len(verdict.findings)} findings")
     for finding in verdict.findings:
-        click.echo(f"  {finding.check:10} {finding.text}")
+        click.echo(f"  {finding.check:10} {printable(finding.text)}")
     click.echo("checks, 0 to 1")
     for name, share in verdict.checks.items():
         click.echo(f"  {name:10} {share:.3f}")
@@ -116,7 +117,7 @@ def _print(graph_path: Path, found: "GraphReport", verdict: "Verdict") -> None:
         click.echo(f"  {edge.weight:.4f} {edge.source} -- {edge.target}")
     for band in found.coverage:
         click.echo(
-            f"data set's classes, frequency {band.frequency or '-'}: {band.num_classes}, with an edge "
+            f"data set's classes, frequency {band.frequency}: {band.num_classes}, with an edge "
             f"{band.connected}, without {len(band.isolated)}, not in the graph {len(band.missing)}"
         )
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from kgtool.cli.printable import printable
+
 if TYPE_CHECKING:
     from kgtool.coco_stats import Stats
 
@@ -73,7 +75,7 @@ def _print(path: Path, found: "Stats") -> None:
     for what, of in found.quantiles.items():
         click.echo(f"{what:{width}}" + "".join(f"{_short(of[name]):>9}" for name in names if of))
     for which, classes in (("most", found.classes[:_SHOWN]), ("fewest", found.classes[::-1][:_SHOWN])):
-        shown = ", ".join(f"{one.name} {one.boxes:,}" for one in classes)
+        shown = ", ".join(f"{printable(one.name)} {one.boxes:,}" for one in classes)
         click.echo(f"{which} boxes: {shown}")
 
 

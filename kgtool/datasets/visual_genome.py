@@ -17,7 +17,7 @@ import numpy as np
 
 from kgtool.annotations import ReadOptions
 from kgtool.classes import ClassTable, most_frequent_classes, resolve_names
-from kgtool.coco import Dataset, Image, RelationCategory, Relations
+from kgtool.coco import Dataset, Image, RelationCategory, Relations, file_name_of_url
 from kgtool.column_buffer import ColumnBuffer
 from kgtool.dataset_folders import write_dataset
 from kgtool.decoding import DecoderSpec
@@ -217,7 +217,7 @@ def read_images(path: Path) -> tuple[tuple[Image, ...], dict[str, Any]]:
         raise InputError(
             f"{path}, record {broken[0]}: found no image_id, width and height; expected image_data.json"
         )
-    file_names = [_file_name(url) for url in urls.names()]
+    file_names = [file_name_of_url(url or "") for url in urls.names()]
     rows = zip(*(column.tolist() for column in columns.values()), strict=True)
     images = [
         Image(
@@ -234,10 +234,6 @@ def read_images(path: Path) -> tuple[tuple[Image, ...], dict[str, Any]]:
                     "values; expected it once"
                 )
     return tuple(image_by_id[image_id] for image_id in sorted(image_by_id)), _source(stream)
-
-
-def _file_name(url: str | None) -> str:
-    return "/".join(url.rstrip("/").rsplit("/", 2)[-2:]) if url else ""
 
 
 def read_objects(path: Path, options: ReadOptions, *, with_merged: bool) -> tuple[ObjectRows, dict[str, Any]]:

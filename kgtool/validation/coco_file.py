@@ -23,7 +23,8 @@ from kgtool.validation.table import Field, Table, read_table
 _FIELDS = {
     "images": (
         Field("id", "int"),
-        Field("file_name", "text"),
+        Field("coco_url", "text", required=False, nullable=True),
+        Field("file_name", "text", instead="coco_url"),
         Field("width", "int"),
         Field("height", "int"),
         Field("coco_id", "int", required=False, nullable=True),

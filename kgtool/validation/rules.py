@@ -3,6 +3,7 @@
 import numpy as np
 
 from kgtool.classes import is_background
+from kgtool.coco import file_name_of_url
 from kgtool.ids import position_of
 from kgtool.validation.findings import Findings
 from kgtool.validation.table import Table
@@ -55,7 +56,13 @@ def check_known(table: Table, field: str, target: Table, findings: Findings) -> 
 
 
 def check_images(images: Table, findings: Findings) -> None:
-    """Ids and file names are unique and inside the folder, sizes above 0."""
+    """Ids and file names are unique and inside the folder, sizes above 0.
+
+    An image without a file name gets the one that `load_dataset` makes of its `coco_url`.
+    """
+    by_url = np.flatnonzero(~images.present["file_name"] & images.known["coco_url"])
+    images.value["file_name"][by_url] = [file_name_of_url(url) for url in images.value["coco_url"][by_url]]
+    images.known["file_name"][by_url] = True
     check_unique(images, "id", "duplicate id", findings)
     check_unique(images, "file_name", "duplicate file name", findings)
     width_N, height_N = images.value["width"], images.value["height"]

@@ -32,12 +32,14 @@ class Field:
         type: "int", "number", "text" or "box".
         required: missing is an error; where not, it is no fault.
         nullable: null is as good as missing.
+        instead: a field, before this one, in whose presence it may be missing.
     """
 
     name: str
     type: str
     required: bool = True
     nullable: bool = False
+    instead: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,10 @@ def read_table(
         for field, values in zip(fields, columns, strict=False):
             part = _read_part(f"{name}[{{}}].{field.name}", start, values, field, findings)
             if field.required:
-                _tell_missing(name, field.name, np.flatnonzero(~part.present & readable) + start, findings)
+                missing = ~part.present & readable
+                if field.instead:
+                    missing &= ~parts[field.instead][-1].present
+                _tell_missing(name, field.name, np.flatnonzero(missing) + start, findings)
             parts[field.name].append(part)
         if also is not None:
             also(start, columns[-1])

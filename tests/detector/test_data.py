@@ -217,6 +217,27 @@ def test_known_layouts_are_read(
     assert load_annotations(other, "train").num_images == 6
 
 
+def test_images_of_lvis_lie_where_their_url_says(folder: Path) -> None:
+    """LVIS 1 has no file names, and its validation images are of two folders of COCO."""
+    places = {}
+
+    def rename(document: dict) -> None:
+        for number, image in enumerate(document["images"]):
+            place = f"{('train2017', 'val2017')[number % 2]}/{number:012d}.png"
+            places[image.pop("file_name")] = place
+            image["coco_url"] = f"http://images.cocodataset.org/{place}"
+
+    change_json(folder / "train.json", rename)
+    for name, place in places.items():
+        (folder / "images" / place).parent.mkdir(exist_ok=True)
+        (folder / "images" / name).rename(folder / "images" / place)
+    annotations = load_annotations(folder, "train")
+    assert annotations.file_names.tolist() == list(places.values())
+    change_json(folder / "train.json", lambda document: document["images"][1].pop("coco_url"))
+    with pytest.raises(InputError, match=r"required field `file_name` - at `\$.images\[1\]`"):
+        load_annotations(folder, "train")
+
+
 def test_a_missing_or_doubtful_split_is_refused(folder: Path) -> None:
     with pytest.raises(InputError, match=r"no split 'val'; expected val.json, annotations/instances_val"):
         find_annotation_file(folder, "val")

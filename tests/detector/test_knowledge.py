@@ -12,6 +12,7 @@ from detector.errors import ClassMatchError
 from detector.knowledge import load_knowledge, match_classes, with_background
 from kgtool.errors import GraphFormatError, KgtoolError
 from kgtool.graph import make_graph, save_graph
+from kgtool.report import find_classes
 
 NAMES = ("dog", "cat", "car", "tree", "mouse")
 SYNSETS = ("dog.n.01", "cat.n.01", "car.n.01", "tree.n.01", "mouse.n.01")
@@ -128,3 +129,24 @@ def test_background_is_the_first_row_and_column(fill: float) -> None:
     assert (graph_KK[0] == fill).all()
     assert (graph_KK[:, 0] == fill).all()
     np.testing.assert_array_equal(graph_KK[1:, 1:].numpy(), WEIGHT)
+
+
+@pytest.mark.parametrize("synset", ["", "dog.n.01", "frisbee.n.01", "grass.n.01", "spoon.n.01"])
+@pytest.mark.parametrize("name", ["dog", "dog.n.01", "frisbee", "spoon", "grass", "hound"])
+def test_the_report_of_a_graph_finds_classes_as_the_detector_does(name: str, synset: str) -> None:
+    """A name does not make two classes one that have two synsets; a class named as a synset has that one."""
+    graph = make_graph(
+        classes=["dog", "frisbee.n.01", "grass"],
+        synsets=["dog.n.01", "", ""],
+        weight=np.ones((3, 3)),
+        counts=None,
+        kind="hypernym",
+        recipe={"name": "path"},
+        dataset="none",
+    )
+    expected: list[int | None]
+    try:
+        expected = list(match_classes([name], [synset], graph.classes, graph.synsets))
+    except ClassMatchError:
+        expected = [None]
+    assert find_classes([name], [synset], graph) == expected

@@ -234,6 +234,34 @@ def test_a_file_that_is_no_coco_json_gets_one_line(tmp_path: Path, text: str, me
     assert str(caught.value).startswith(str(tmp_path / "a.json"))
 
 
+def lvis_images() -> list[dict[str, object]]:
+    """As LVIS 1 has them, whose validation set has images of COCO's train2017 too."""
+    urls = {9: "train2017/000000000009.jpg", 25: "val2017/000000000025.jpg"}
+    place = "http://images.cocodataset.org/"
+    return [{"id": i, "coco_url": place + url, "width": 64, "height": 48} for i, url in urls.items()]
+
+
+def test_images_of_lvis_are_called_by_their_url(tmp_path: Path) -> None:
+    path = tmp_path / "lvis_v1_val.json"
+    path.write_text(json.dumps({"images": lvis_images(), "annotations": [], "categories": []}))
+    images = load_dataset(path).images
+    assert [image.file_name for image in images] == ["train2017/000000000009.jpg", "val2017/000000000025.jpg"]
+    save_dataset(load_dataset(path), tmp_path / "written.json")
+    assert load_dataset(tmp_path / "written.json").images == images
+
+
+@pytest.mark.parametrize("url", [{}, {"coco_url": None}, {"coco_url": ""}, {"coco_url": 3}])
+def test_an_image_without_name_and_url_is_refused_with_its_place(tmp_path: Path, url: dict) -> None:
+    images = [*lvis_images(), {"id": 3, "width": 64, "height": 48, **url}]
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    with pytest.raises(InputError, match=r"images\[2\]: found no 'file_name'; expected one"):
+        load_dataset(path)
+    images[2]["file_name"] = "own.jpg"  # whatever else it says
+    path.write_text(json.dumps({"images": images, "annotations": [], "categories": []}))
+    assert load_dataset(path).images[2].file_name == "own.jpg"
+
+
 def test_a_missing_file_and_a_file_in_the_way_are_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         load_dataset(tmp_path / "a.json")

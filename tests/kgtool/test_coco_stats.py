@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -157,6 +157,20 @@ def test_a_missing_matplotlib_is_told_with_how_to_get_it(
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingResourceError, match=r"kgtool-detector\[viz\]"):
         save_histogram(measure(dataset_of([], 1, 1)), tmp_path / "a.png", title="none")
+
+
+def test_names_cannot_steer_the_terminal(tmp_path: Path) -> None:
+    dataset = dataset_of([(0, 0, (0, 0, 40, 40))], 1, 1)
+    name = "cup\x1b[31m\r\u202e caf\u00e9 \u72ac"
+    save_dataset(
+        replace(dataset, categories=(Category(dataset.categories[0].id, name),)), tmp_path / "a.json"
+    )
+    command = [sys.executable, "-m", "kgtool", "stats", str(tmp_path / "a.json")]
+    done = subprocess.run(command, capture_output=True)
+    assert done.returncode == 0, done.stderr
+    shown = done.stdout.decode()
+    assert "most boxes: cup\\x1b[31m\\r\\u202e caf\u00e9 \u72ac 1" in shown
+    assert not {"\x1b", "\r", "\u202e"} & set(shown)
 
 
 def test_the_command_prints_numbers_and_json(tmp_path: Path) -> None:

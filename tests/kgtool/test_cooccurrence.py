@@ -19,7 +19,7 @@ from kgtool.build_result import Build
 from kgtool.classes import ClassTable
 from kgtool.cli import group
 from kgtool.cooccurrence import PairOptions, build_cooccurrence_graph
-from kgtool.errors import InputError
+from kgtool.errors import ClassMatchError, InputError
 from kgtool.graph import load_graph
 from kgtool.merge import merge_graphs
 from kgtool.weights import weights_from_counts
@@ -231,6 +231,12 @@ def test_a_file_without_boxes_gives_a_graph_without_edges(tmp_path: Path) -> Non
     made = build(tmp_path, {**coco(1), "annotations": []})
     assert not made.graph.weight.any()
     assert len(made.no_evidence) == 5
+
+
+def test_a_class_list_of_other_data_is_refused(tmp_path: Path) -> None:
+    other = ClassTable(("zebra", "gnu"), ("zebra.n.01", ""))
+    with pytest.raises(ClassMatchError, match="found none of the 2 classes of the list, such as 'zebra'"):
+        build(tmp_path, coco(1), classes=other)
 
 
 @pytest.mark.skipif(not REAL.is_file(), reason="shared/real_data is not beside the repository")

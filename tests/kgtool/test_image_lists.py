@@ -128,6 +128,32 @@ def test_images_known_by_other_than_whole_numbers_cannot_be_left_out(ids: Any, t
         build("relation", tmp_path / "t.parquet", options=leaving_out({1}))
 
 
+@kinds
+def test_a_graph_without_any_image_left_is_refused_in_every_form(kind: str, tmp_path: Path) -> None:
+    """It would be a graph without edges, and nothing would say so."""
+    found = records(kind, 1)
+    source, options = write(tmp_path / "r.json", found), leaving_out({row["image_id"] for row in found})
+    with pytest.raises(InputError, match=r"r\.json: found all \d+ annotations to be of excluded images"):
+        build(kind, source, options=options)
+    write_triples(source, tmp_path / "triples", triples=TripleOptions(kind=kind))
+    with pytest.raises(InputError, match=r"triples: found all \d+ annotations to be of excluded images"):
+        build(kind, tmp_path / "triples", options=options)
+
+
+def test_a_coco_file_without_any_image_left_is_refused(tmp_path: Path) -> None:
+    document = {
+        "images": [{"id": 7, "file_name": "7.jpg", "width": 64, "height": 64}],
+        "categories": [{"id": 1, "name": "cup"}],
+        "annotations": [
+            {"id": number, "image_id": 7, "category_id": 1, "bbox": [1, 1, 5, 5]} for number in (1, 2)
+        ],
+    }
+    path = write(tmp_path / "i.json", document)
+    everything = ReadOptions(excluded=read_image_ids(path))
+    with pytest.raises(InputError, match=r"i\.json: found all 2 annotations to be of excluded images"):
+        build_cooccurrence_graph(path, options=everything)
+
+
 def test_boxes_of_excluded_images_make_no_pairs(tmp_path: Path) -> None:
     boxes = [(1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 2, 2), (5, 2, 2)]
     document = {

@@ -124,6 +124,19 @@ def test_values_that_are_no_weights_are_refused(tmp_path, value):
         import_release(tmp_path / "b.pkl", read_class_names("coco"), load_nouns(), kind="relation")
 
 
+def test_weights_that_float32_would_make_no_edges_are_refused(tmp_path):
+    weight = np.zeros((80, 80))
+    weight[2, 3] = weight[3, 2] = 0.5
+    weight[4, 5] = weight[5, 4] = 1e-50
+    write_release_pickle(weight, tmp_path / "b.pkl")
+    with pytest.raises(InputError, match="found 2 weights above 0 that are 0 as float32"):
+        import_release(tmp_path / "b.pkl", read_class_names("coco"), load_nouns(), kind="relation")
+    weight[4, 5] = weight[5, 4] = 1e-44  # float32 has it, with fewer digits
+    write_release_pickle(weight, tmp_path / "b.pkl")
+    done = import_release(tmp_path / "b.pkl", read_class_names("coco"), load_nouns(), kind="relation")
+    assert np.count_nonzero(done.graph.weight) == 4
+
+
 def test_the_command_tells_counts_and_order(coco, tmp_path, capsys):
     path, counts = coco
 

@@ -170,6 +170,17 @@ def test_coverage_goes_by_frequency_and_finds_classes_by_synset_or_name(tmp_path
     assert "1 of 3 rare classes are not in the graph: spoon" in {f.text for f in judge(report).findings}
 
 
+def test_a_frequency_that_is_none_of_lvis_is_that_of_the_images(tmp_path):
+    path = a_data_set(tmp_path)
+    document = json.loads(path.read_text())
+    for category, frequency in zip(document["categories"], ("", "often", "c", "f"), strict=True):
+        category["frequency"] = frequency
+    path.write_text(json.dumps(document))
+    report = report_graph(relation_graph(), load_nouns(), data=load_dataset(path))
+    assert {band.frequency: band.num_classes for band in report.coverage} == {"f": 1, "c": 1, "r": 2}
+    assert all("other classes" not in finding.text for finding in judge(report).findings)
+
+
 @pytest.mark.parametrize("name", VALID)
 def test_every_valid_graph_has_a_report_a_page_and_a_score(name):
     report = report_graph(VALID[name], load_nouns())
@@ -211,6 +222,15 @@ def test_the_command_prints_text_json_or_html(kgtool_report, tmp_path):
     code, page, _ = kgtool_report("--html")
     assert code == 0
     assert page.startswith("<!doctype html>")
+
+
+def test_names_of_the_data_cannot_steer_the_terminal(kgtool_report, tmp_path):
+    path = a_data_set(tmp_path)
+    path.write_text(path.read_text().replace("spoon", "sp\\u001b[2Joon"))
+    code, text, _ = kgtool_report("--data", path)
+    assert code == 0
+    assert "\x1b" not in text
+    assert r"sp\x1b[2Joon" in text
 
 
 def test_a_score_below_the_gate_is_exit_code_6(kgtool_report):

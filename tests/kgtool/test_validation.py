@@ -443,6 +443,35 @@ def test_a_file_that_kgtool_wrote_has_no_errors(
     assert kinds(validation).get("category without boxes", 0) == unused
 
 
+@pytest.mark.parametrize(
+    ("image", "errors"),
+    [
+        ({"coco_url": "http://images.cocodataset.org/val2017/9.jpg"}, {}),
+        ({"coco_url": None, "file_name": "9.jpg"}, {}),
+        ({}, {"missing field": 1}),
+        ({"coco_url": None}, {"missing field": 1}),
+        ({"coco_url": ""}, {"missing field": 1}),
+        ({"coco_url": 9}, {"wrong type": 1}),
+        ({"coco_url": "http://images.cocodataset.org/val2017/5.jpg"}, {"duplicate file name": 1}),
+    ],
+)
+def test_an_image_has_a_file_name_or_a_url(
+    tmp_path: Path, image: dict[str, object], errors: dict[str, int]
+) -> None:
+    document = good_document()
+    document["images"][0]["file_name"] = "val2017/5.jpg"
+    document["images"].append({"id": 99, "width": 9, "height": 9, **image})
+    validation = validate_document(document, tmp_path)
+    found = {kind: count for kind, count in kinds(validation).items() if KINDS[kind][0] == "error"}
+    assert found == errors
+    if not errors:
+        (tmp_path / "val2017").mkdir()
+        for name in ("val2017/9.jpg", "9.jpg"):
+            Picture.new("RGB", (9, 9)).save(tmp_path / name)
+        missing = kinds(validate_file(tmp_path / "broken.json", images=tmp_path))["image file missing"]
+        assert missing == len(document["images"]) - 1
+
+
 def set_of_notes() -> set[str]:
     return {kind for kind, (severity, _) in KINDS.items() if severity != "error"}
 
