@@ -22,6 +22,10 @@ Precision = Literal["float32", "bf16", "fp16"]
 #: How the class scores of several stages become one (`detector.ensemble` says what the words mean).
 ClassScores = Literal["last", "mean_logits", "mean_on_last_boxes"]
 
+#: What a stage looks at: the boxes that the stage before has moved, pooled anew, or those that it had looked
+#: at itself, with the features that it had made of them.
+StageRegions = Literal["refined", "kept"]
+
 
 def _check(right: bool, key: str, found: object, expected: str) -> None:
     if not right:
@@ -143,6 +147,8 @@ class StageConfig:
     """One region stage: assign, (sample,) pool, head, predict, refine."""
 
     head: HeadConfig
+    #: refined: boxes that the stage before has moved; kept: its own, with its features, not pooled again
+    regions: StageRegions = "refined"
     foreground_iou: float = 0.5
     box_std: tuple[float, float, float, float] = (0.1, 0.1, 0.2, 0.2)  #: of the box deltas (dx, dy, dw, dh)
     loss_weight: float = 1.0
@@ -216,6 +222,9 @@ class ModelConfig:
         _check_at_least(self, "model", 0, "roi_sampling_ratio")
         _check(min(self.min_sizes, default=1) >= 1, "model.min_sizes", self.min_sizes, "px sizes from 1 on")
         _check_shares(self, "model", "positive_fraction score_threshold")
+        kept = [stage.regions for stage in self.stages[:1] if stage.regions == "kept"]
+        expected = "refined in the first stage, which has none before it"
+        _check(not kept, "model.stages.0.regions", "kept", expected)
         losses = [stage.class_loss for stage in self.stages]
         softmax = [loss in SOFTMAX_LOSSES for loss in losses]
         fits = self.class_scores == "last" or all(softmax)

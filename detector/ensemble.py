@@ -40,7 +40,7 @@ def combine_logits(
 def _logits_on(regions: Regions, stages: Sequence[Stage]) -> list[Tensor]:
     """Logits of a chain of stages that all look at the same boxes."""
     boxes_R4, logits = regions.boxes_R4, []
-    regions = replace(regions, logits_RK=None, weight_KD1=None)
+    regions = replace(regions, logits_RK=None, weight_KD1=None, features_RD=None)
     for stage in stages:
         output = stage(regions)
         logits.append(output.logits_RK)

@@ -217,7 +217,7 @@ def _region_weights(model: RCNN, seen: list[Regions], found: _Found) -> Tensor |
     """What the regions of the detections look at, (D, R), in the last stage whose head looks."""
     for stage, regions in reversed(list(zip(model.stages, seen, strict=True))):
         if isinstance(stage.head, RegionHead):
-            return stage.head.region_weights(stage.pool(regions), regions)[found.row_D]
+            return stage.head.region_weights(stage.pool_maps(regions), regions)[found.row_D]
     return None
 
 
@@ -245,7 +245,7 @@ def _attention(model: RCNN, seen: list[Regions]) -> Tensor | None:
     """Where the attention of the first head that reasons over classes lies, (C,)."""
     for stage, regions in zip(model.stages, seen, strict=True):
         if isinstance(stage.head, ClassHead) and regions.logits_RK is not None:
-            return stage.head.class_attention(stage.pool(regions), regions)[0].cpu()
+            return stage.head.class_attention(stage.pool_maps(regions), regions)[0].cpu()
     return None
 
 

@@ -52,6 +52,8 @@ class Regions:
         logits_RK: class logits of the stage before, with gradient; None in the first stage.
         weight_KD1: class layer of the stage before, a row a class, with its bias as last column, detached;
             None in the first stage.
+        features_RD: what the stage before predicted from, with gradient, for a stage that keeps its regions;
+            None: the boxes are to be pooled.
         labels_R: in training, int64 class label of each region, 0 is background.
         truth_R4: in training, the ground-truth box assigned to each region (meaningless for background).
         proposed_R: in training, bool, false for a ground-truth box that joined the proposals; None: all were
@@ -64,6 +66,7 @@ class Regions:
     context: FeatureMaps
     logits_RK: Tensor | None = None
     weight_KD1: Tensor | None = None
+    features_RD: Tensor | None = None
     labels_R: Tensor | None = None
     truth_R4: Tensor | None = None
     proposed_R: Tensor | None = None
@@ -73,7 +76,7 @@ class Regions:
 
     def __getitem__(self, index: Tensor) -> "Regions":
         """Take the rows that `index` (int64 positions or a bool mask) names, in its order."""
-        columns = ("boxes_R4", "image_R", "logits_RK", "labels_R", "truth_R4", "proposed_R")
+        columns = ("boxes_R4", "image_R", "logits_RK", "features_RD", "labels_R", "truth_R4", "proposed_R")
         rows = {name: getattr(self, name) for name in columns}
         return replace(self, **{name: rows[name][index] for name in columns if rows[name] is not None})
 
@@ -320,7 +323,8 @@ class SharedHead(nn.Module):
     """The head of the stage before, used again: one set of weights for both stages.
 
     The other stage owns the weights. They are kept outside this module's tree, so that a state dict has each
-    tensor once, under the owner's name.
+    tensor once, under the owner's name. A stage that keeps the regions of the one before has their features
+    already: nothing is computed again.
     """
 
     def __init__(self, head: BoxHead) -> None:
@@ -330,6 +334,8 @@ class SharedHead(nn.Module):
 
     def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
         """As the head of the stage before."""
+        if regions.features_RD is not None:
+            return regions.features_RD, {}
         return self._owned_elsewhere[0](pooled_RCPP, regions)
 
     def diagnostics(self) -> dict[str, Tensor]:

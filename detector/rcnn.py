@@ -23,6 +23,7 @@ from detector.interfaces import (
     HeadInputs,
     Regions,
     RemovalInputs,
+    SharedHead,
     TwoLinear,
     UpdateInputs,
 )
@@ -47,7 +48,8 @@ class RCNN(nn.Module):
         config: thresholds and numbers of regions.
         backbone: images to feature maps.
         proposals: where to look; RetinaNet's also say what is there.
-        stages: one after the other on the same regions, each on the boxes that the one before has refined.
+        stages: one after the other on the same regions, each on the boxes that the one before has refined or,
+            where it keeps them, on the same.
         duplicate_removal: what stays of several boxes on one object, after the last stage.
         mask: gives every detection a mask; None: boxes only.
     """
@@ -244,7 +246,7 @@ def build_model(
     pool = RegionPool(pooled_strides, config.roi_size, config.roi_sampling_ratio)
     stages: list[Stage] = []
     previous: BoxHead | None = proposals.box_head
-    for stage_config in config.stages:
+    for number, stage_config in enumerate(config.stages):
         previous = stage_config.head.build(
             HeadInputs(
                 backbone.out_channels,
@@ -256,10 +258,13 @@ def build_model(
                 top,
             )
         )
+        if stage_config.regions == "kept":
+            _check_shared(number, previous)
+        keep = any(after.regions == "kept" for after in config.stages[number + 1 : number + 2])
         chosen = stage_config.score_update
         update_inputs = UpdateInputs(num_classes, counts_CC, own_CC, positions)
         update = chosen.build(update_inputs) if chosen else None
-        stages.append(Stage(stage_config, previous, num_classes, pool, update))
+        stages.append(Stage(stage_config, previous, num_classes, pool, update, keep=keep))
     removal = config.duplicate_removal.build(
         RemovalInputs(
             stages[-1].head.out_features if stages else 0,
@@ -270,6 +275,14 @@ def build_model(
     )
     mask = _build_mask(config, backbone, num_classes) if config.mask else None
     return RCNN(config, backbone, proposals, stages, removal, mask)
+
+
+def _check_shared(number: int, head: BoxHead) -> None:
+    if not any(isinstance(part, SharedHead) for part in cast("nn.Module", head).modules()):
+        raise ConfigError(
+            f"model.stages.{number}.regions: found kept with {type(head).__name__}, which reads pooled maps; "
+            "expected refined, or a head on that of the stage before, such as SharedHeadConfig"
+        )
 
 
 def _build_mask(config: ModelConfig, backbone: Backbone, num_classes: int) -> MaskBranch:

@@ -79,6 +79,7 @@ class Stage(nn.Module):
         num_classes: C.
         pool: RoIAlign, without weights, the same for all stages.
         score_update: changes the class logits; None: they stay as the class layer gives them.
+        keep: the next stage looks at the same boxes and gets the features made here.
     """
 
     def __init__(
@@ -88,6 +89,8 @@ class Stage(nn.Module):
         num_classes: int,
         pool: RegionPool,
         score_update: ScoreUpdate | None = None,
+        *,
+        keep: bool = False,
     ) -> None:
         super().__init__()
         self.config = config
@@ -96,17 +99,25 @@ class Stage(nn.Module):
         self.class_layer = nn.Linear(head.out_features, num_classes + 1)
         self.box_layer = nn.Linear(head.out_features, 4)
         self.score_update = score_update
+        self.keep = keep
         self.class_loss = build_class_loss(config.class_loss, num_classes)
         if self.class_loss.prior:
             nn.init.constant_(self.class_layer.bias[FOREGROUND], prior_bias(self.class_loss.prior))
 
     def forward(self, regions: Regions) -> StageOutput:
         """Predict class and box of every region."""
-        features_RD, losses = self.head(self.pool(regions), regions)
+        features_RD, losses = self.head(self.pool_maps(regions), regions)
         logits_RK = self.class_layer(features_RD)
         if self.score_update is not None:
             logits_RK = self.score_update(logits_RK, regions)
         return StageOutput(features_RD, logits_RK, self.box_layer(features_RD), losses)
+
+    def pool_maps(self, regions: Regions) -> Tensor:
+        """Return pooled_RCPP for the head; maps of no size where the features are there already."""
+        if regions.features_RD is not None:
+            return regions.features_RD[:, :0, None, None]
+        pooled_RCPP: Tensor = self.pool(regions)
+        return pooled_RCPP
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Scalars of the head and of the score update about the last forward pass."""
@@ -149,12 +160,17 @@ class Stage(nn.Module):
     def refine(self, regions: Regions, output: StageOutput) -> Regions:
         """Return the same regions in the same order as the next stage sees them.
 
-        Boxes are moved and clipped, without gradient; logits and class layer come along; targets are dropped.
+        Boxes are moved and clipped, without gradient; for a stage that keeps them they stay, and the features
+        come along. Logits and class layer come along; targets are dropped.
         """
-        moved = decode_boxes(output.deltas_R4.detach(), regions.boxes_R4, self.config.box_std)
+        boxes_R4 = regions.boxes_R4
+        if not self.keep:
+            moved = decode_boxes(output.deltas_R4.detach(), boxes_R4, self.config.box_std)
+            boxes_R4 = clip_boxes(moved, regions.sizes_B2[regions.image_R])
         return replace(
             regions,
-            boxes_R4=clip_boxes(moved, regions.sizes_B2[regions.image_R]),
+            boxes_R4=boxes_R4,
+            features_RD=output.features_RD if self.keep else None,
             logits_RK=output.logits_RK,
             weight_KD1=torch.cat([self.class_layer.weight, self.class_layer.bias[:, None]], dim=1).detach(),
             labels_R=None,

@@ -35,7 +35,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def make_run(data: Path) -> Callable[[str], Path]:
+def make_run(data: Path) -> Callable[..., Path]:
     """Train a recipe for a moment, each once."""
     counts = np.array([[0, 9, 2], [9, 0, 1], [2, 1, 5]])
     names = ("blue", "green", "red")
@@ -50,10 +50,11 @@ def make_run(data: Path) -> Callable[[str], Path]:
     )
     save_graph(graph, data.parent / "graph.npz")
 
-    def make(recipe: str) -> Path:
-        run = data.parent / recipe
+    def make(recipe: str, regions: str = "") -> Path:
+        run = data.parent / f"{recipe}{regions}"
         if not run.exists():
             config = override(load_recipe(recipe), {"train.epochs": 5, "train.batch_size": 2})
+            config = override(config, {"model.stages.1.regions": regions} if regions else {})
             graphs = [data.parent / "graph.npz"] if recipe == "reasoning_rcnn_sample" else []
             train(config, data, run, graphs=graphs, quiet=True)
         return run
@@ -110,6 +111,22 @@ def test_an_export_alone_gives_what_the_detector_gives(
         assert np.allclose(boxes, expected.boxes, atol=0.01)
         assert np.allclose(scores, expected.scores, atol=1e-4)
         assert tuple(classes[index] for index in class_N) == expected.names
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_a_stage_that_keeps_its_regions_is_exported_too(
+    make_run: Callable[..., Path], data: Path, tmp_path: Path, form: str
+) -> None:
+    """At a threshold above the image without anything: all places there are alike, and chance picks some."""
+    if form == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
+        pytest.importorskip("onnxruntime", reason="onnxruntime is not installed (extra onnx)")
+    run, images = make_run("reasoning_rcnn_sample", "kept"), [data / "images"]
+    done = export_run(run, tmp_path / "export", format=form, images=images, threshold=0.04)
+    assert done.images_checked > 3
+    assert done.detections_compared > done.images_checked
+    assert done.box_difference_px < 0.01
+    assert done.score_difference < 1e-4
 
 
 @pytest.mark.parametrize("wrong", ["box", "score", "class", "fewer", "failure"])
