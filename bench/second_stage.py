@@ -1,11 +1,16 @@
-"""What a reasoning stage costs beside its base detector: ResNet-101-FPN, one 800 px image, on one CPU core.
+"""What region heads of papers cost beside their base detector: ResNet-101-FPN, an 800 px image, a CPU core.
 
-Run: OMP_NUM_THREADS=1 python bench/second_stage.py [--classes 80 3000] [--rounds 3]
+Run: OMP_NUM_THREADS=1 python bench/second_stage.py [--classes 80 3000] [--rounds 3] [--only WORD]
 
-Base is everything before the second stage: backbone, proposals, first stage. The path is what makes the
-numbers that are added to a region's features (f' of Reasoning-RCNN, h of SGRN); the stage has besides it the
-pooling, the shared linear layers and new class and box layers. All are timed inside the same forward passes
-of a detector with random weights, in evaluation, with 1000 anchors as regions. Times are of the processor, in
+Prints the rows of the table in docs/performance.md. Base is everything but the addition, timed in the same
+forward passes: the addition is the second stage of Reasoning-RCNN and SGRN, the modules between the linear
+layers of Relation Networks, and what learned duplicate removal does in place of NMS. "refined" stages pool
+the boxes that the first has moved, "kept" ones take its features. Path is what makes the numbers that are
+added to a region's features (f' and h); the stage has besides it a class and a box layer and, when refined,
+pooling and linear layers.
+
+Detectors have random weights, and 1000 anchors as regions, in evaluation. Learned removal has all of 80
+classes to look at, and 150 boxes of each; an image of COCO has far fewer. Times are of the processor, in
 ms, medians over the rounds, of which an untimed one comes first. Needs no data.
 """
 
@@ -13,76 +18,175 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor, nn
 
-from detector.config import ProposalConfig
+from detector.config import ModelConfig, ProposalConfig
 from detector.overrides import override
-from detector.rcnn import build_model
+from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
 
-PATH_BY_RECIPE = {"reasoning_rcnn_r101_fpn": "reason", "sgrn_r101_fpn_coco": "relate"}
 IMAGE = (3, 800, 1088)
+REGIONS = 1000
 
 
-def timed(function: Callable[..., Any], times: list[float]) -> Callable[..., Any]:
-    """The function, which from now on notes its times."""
+@dataclass(frozen=True)
+class Addition:
+    """What is measured of a recipe.
 
-    def noting(*arguments: Any, **keywords: Any) -> Any:
-        start = time.process_time()
-        result = function(*arguments, **keywords)
-        times.append(time.process_time() - start)
-        return result
+    Attributes:
+        name: of the row.
+        recipe: whose detector.
+        settings: values of the recipe.
+        parts: given the detector, the modules and the names of their methods that make up the addition.
+        apart: the same for what is called within these, but is the base's.
+        path: the same for what makes the features that are added.
+        most_classes: with which it is measured.
+    """
 
-    return noting
+    name: str
+    recipe: str
+    settings: dict[str, str]
+    parts: Callable[[RCNN], list[tuple[nn.Module, str]]]
+    apart: Callable[[RCNN], list[tuple[nn.Module, str]]]
+    path: Callable[[RCNN], list[tuple[nn.Module, str]]]
+    most_classes: int = 3000
 
 
-def measure(recipe: str, num_classes: int, rounds: int) -> dict[str, float]:
-    """Median ms of base, path and whole stage, and million parameters of base and stage."""
-    settings = {"model.backbone.weights": "none"}
-    config = override(load_recipe(recipe), settings).model
-    proposals = ProposalConfig(pre_nms_test=1000, post_nms_test=1000, nms_iou_test=1.0)
-    config = replace(config, proposals=proposals)
+def nothing(model: RCNN) -> list[tuple[nn.Module, str]]:
+    """No part."""
+    return []
+
+
+def second_stage(name: str, recipe: str, path: str, regions: str) -> Addition:
+    """A second stage, whose head has its path in the method of that name."""
+    return Addition(
+        f"{name}, {regions}",
+        recipe,
+        {"model.stages.1.regions": regions},
+        lambda model: [(model.stages[1], "forward")],
+        nothing,
+        lambda model: [(model.stages[1].head, path)],
+    )
+
+
+ADDITIONS = (
+    second_stage("Reasoning-RCNN", "reasoning_rcnn_r101_fpn", "reason", "refined"),
+    second_stage("Reasoning-RCNN", "reasoning_rcnn_r101_fpn", "reason", "kept"),
+    second_stage("SGRN", "sgrn_r101_fpn_coco", "relate", "refined"),
+    second_stage("SGRN", "sgrn_r101_fpn_coco", "relate", "kept"),
+    Addition(
+        "Relation Networks",
+        "relation_r101_fpn_coco",
+        {},
+        lambda model: [(model.stages[0].head, "forward")],
+        lambda model: [(model.stages[0].head.fc6, "forward"), (model.stages[0].head.fc7, "forward")],
+        nothing,
+    ),
+    Addition(
+        "learned duplicate removal",
+        "relation_nms_frozen_r101_fpn_coco",
+        {"model.duplicate_removal.class_threshold": "0"},
+        lambda model: [(model.duplicate_removal, "forward")],
+        nothing,
+        nothing,
+        most_classes=80,
+    ),
+)
+
+
+class Watch:
+    """Adds up the processor time of methods.
+
+    Args:
+        methods: modules and the names of their methods, none of which calls another.
+    """
+
+    def __init__(self, methods: list[tuple[nn.Module, str]]) -> None:
+        self.seconds = 0.0
+        for module, name in methods:
+            setattr(module, name, self._timed(getattr(module, name)))
+
+    def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any, **keywords: Any) -> Any:
+            start = time.process_time()
+            result = function(*arguments, **keywords)
+            self.seconds += time.process_time() - start
+            return result
+
+        return timed
+
+    def take(self) -> float:
+        """The seconds since the last call."""
+        seconds, self.seconds = self.seconds, 0.0
+        return seconds
+
+
+def count_weights(model: RCNN, parts: list[tuple[nn.Module, str]]) -> int:
+    """Count the parameters of parts."""
+    return sum(weight.numel() for module, _ in parts for weight in module.parameters())
+
+
+def build(config: ModelConfig, num_classes: int) -> RCNN:
+    """A detector with random weights that leaves anchors where they are: 1000 regions, all solid."""
+    proposals = ProposalConfig(pre_nms_test=REGIONS, post_nms_test=REGIONS, nms_iou_test=1.0)
     torch.manual_seed(0)
-    model = build_model(config, num_classes, torch.rand(num_classes, num_classes)).eval()
+    graph_CC = torch.rand(num_classes, num_classes)
+    model = build_model(replace(config, proposals=proposals), num_classes, graph_CC).eval()
     for name, weight in model.named_parameters():
-        if "bbox_pred" in name or "box_layer" in name:  # anchors stay where they are: 1000 regions, all solid
+        if "bbox_pred" in name or "box_layer" in name:
             weight.data.zero_()
-    stage = model.stages[1]
-    own = sum(weight.numel() for weight in stage.parameters())
+    return model
+
+
+def measure(addition: Addition, num_classes: int, image: Tensor, rounds: int) -> str:
+    """The row of one addition."""
+    settings = {"model.backbone.weights": "none", **addition.settings}
+    model = build(override(load_recipe(addition.recipe), settings).model, num_classes)
+    parts, apart = addition.parts(model), addition.apart(model)
     everything = sum(weight.numel() for weight in model.parameters())
-    times: dict[str, list[float]] = {"all": [], "path": [], "stage": []}
-    path = PATH_BY_RECIPE[recipe]
-    setattr(stage.head, path, timed(getattr(stage.head, path), times["path"]))
-    stage.forward = timed(stage.forward, times["stage"])  # type: ignore[method-assign]
-    forward = timed(model, times["all"])
+    own = count_weights(model, parts) - count_weights(model, apart)
+    watches = {
+        "path": Watch(addition.path(model)),
+        "apart": Watch(apart),
+        "parts": Watch(parts),
+        "all": Watch([(model, "forward")]),
+    }
+    added, base, path = [], [], []
     with torch.no_grad():
         for _ in range(rounds + 1):
-            forward([torch.rand(IMAGE)])
-    took = {part: 1000 * statistics.median(values[1:]) for part, values in times.items()}
-    base = 1000 * statistics.median(a - s for a, s in zip(times["all"][1:], times["stage"][1:], strict=True))
-    return took | {"base": base, "base M": (everything - own) / 1e6, "stage M": own / 1e6}
+            model([image])
+            took = {name: 1000 * watch.take() for name, watch in watches.items()}
+            added.append(took["parts"] - took["apart"])
+            base.append(took["all"] - added[-1])
+            path.append(took["path"])
+    more, whole, making = (statistics.median(times[1:]) for times in (added, base, path))
+    share = f"{making:.0f} = {making / whole:.1%}" if making else ""
+    return (
+        f"| {addition.name} | {num_classes} | {whole:,.0f} | {share} | {more:.0f} = **{more / whole:.1%}** "
+        f"| {own / 1e6:.2f} = {own / (everything - own):.2%} |"
+    )
 
 
 def main() -> None:
-    """Measure and print a line a recipe and number of classes."""
+    """Measure and print a row an addition and number of classes."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--classes", type=int, nargs="+", default=[80, 3000])
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="rows whose name has this word")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    for recipe in PATH_BY_RECIPE:
-        for num_classes in arguments.classes:
-            took = measure(recipe, num_classes, arguments.rounds)
-            print(
-                f"{recipe}, {num_classes} classes: base {took['base']:.0f} ms, {took['base M']:.2f} M; "
-                f"path {took['path']:.1f} ms = {took['path'] / took['base']:.2%}; "
-                f"stage {took['stage']:.0f} ms = {took['stage'] / took['base']:.1%}, "
-                f"{took['stage M']:.2f} M = {took['stage M'] / took['base M']:.1%}",
-                flush=True,
-            )
+    image = torch.rand(IMAGE, generator=torch.Generator().manual_seed(0))
+    print(
+        "| addition | classes | base, ms | path, ms | addition, ms | M weights |\n|---|---|---|---|---|---|"
+    )
+    for addition in ADDITIONS:
+        classes = [count for count in arguments.classes if count <= addition.most_classes]
+        for num_classes in classes if arguments.only in addition.name else ():
+            print(measure(addition, num_classes, image, arguments.rounds), flush=True)
 
 
 if __name__ == "__main__":

@@ -113,7 +113,7 @@ def _of_heads(model: RCNN, scene: Scene, most: int) -> list[list[list[EdgeEffect
     """Of the first head that reasons over class graphs; what it takes a region for, times attention."""
     for stage, regions in zip(model.stages, scene.seen, strict=True):
         if isinstance(stage.head, ClassHead) and regions.logits_RK is not None:
-            attention_C = stage.head.class_attention(stage.pool(regions), regions)[0]
+            attention_C = stage.head.class_attention(stage.pool_maps(regions), regions)[0]
             probability_DC = regions.logits_RK[scene.row_D].float().softmax(dim=1)[:, FOREGROUND]
             share_DC, graphs_GCC = probability_DC * attention_C, stage.head.class_graphs()
             tried = _edges_to_try(graphs_GCC, share_DC, torch.ones_like(share_DC), most)

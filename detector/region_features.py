@@ -82,7 +82,7 @@ def _parts_of_image(model: RCNN, image: Tensor, target: dict[str, Tensor]) -> tu
     seen, outputs, _ = model.walk(proposed)
     for stage, regions in reversed(list(zip(model.stages, seen, strict=True))):
         if isinstance(stage.head, EnrichingHead):
-            parts = stage.head.feature_parts(stage.pool(regions), regions)
+            parts = stage.head.feature_parts(stage.pool_maps(regions), regions)
             joined = sum(part.shape[1] for part in parts.values()) == stage.head.out_features
             return {name: part[rows_G].float() for name, part in parts.items()}, joined
     return {"f": outputs[-1].features_RD[rows_G].float()}, False

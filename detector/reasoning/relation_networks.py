@@ -59,7 +59,16 @@ from torchvision.ops import box_iou
 from detector.errors import ConfigError
 from detector.interfaces import HeadInputs, Regions, RemovalInputs
 from detector.knowledge import FOREGROUND
-from detector.object_relation import Form, Geometry, Index, ObjectRelation, embed, sinusoids, start_small
+from detector.object_relation import (
+    Form,
+    Geometry,
+    Index,
+    ObjectRelation,
+    Place,
+    embed,
+    sinusoids,
+    start_small,
+)
 from detector.options import check_options
 
 
@@ -151,50 +160,78 @@ class RelationHead(nn.Module):
 
     def forward(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, dict[str, Tensor]]:
         """Return features_RD; no losses."""
-        return self._image_by_image(pooled_RCPP, regions)[1], {}
+        return self._before_and_after(pooled_RCPP, regions)[1], {}
 
     def feature_parts(self, pooled_RCPP: Tensor, regions: Regions) -> dict[str, Tensor]:
         """Return the features before and after the modules behind fc7, the same where there are none."""
-        before_RD, after_RD = self._image_by_image(pooled_RCPP, regions)
+        before_RD, after_RD = self._before_and_after(pooled_RCPP, regions)
         return {"before the last modules": before_RD.relu(), "after": after_RD}
 
     def region_weights(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
         """Return w of the last module, the mean of its heads, (R, R), as in the paper's figure 4."""
         weight_RR = torch.eye(len(regions), device=regions.boxes_R4.device)
-        for image in range(regions.num_images):
-            rows = torch.nonzero(regions.image_R == image).flatten()
-            seen = rows if regions.proposed_R is None else rows[regions.proposed_R[rows]]
-            *_, weight = self._of_one_image(pooled_RCPP[rows], regions[rows])
-            if weight is not None:
-                weight_RR[rows] = 0.0
-                weight_RR[rows[:, None], seen] = weight.mean(dim=0)
+        images, first = self._images(regions), 0
+        features_RD, modules = self.fc6(pooled_RCPP.flatten(1)), list(self.relations6)
+        if len(self.relations7):
+            features_RD = self.fc7(_relate(modules, features_RD, images, 0).relu())
+            first, modules = len(modules), list(self.relations7)
+        features_RD = _relate(modules[:-1], features_RD, images, first)
+        for module in modules[-1:]:
+            for image in images:
+                weight = module.weights(features_RD[image.rows], image.seen, image.places[-1])
+                weight_RR[image.rows] = 0.0
+                weight_RR[image.rows[:, None], image.rows[image.seen]] = weight.mean(dim=0)
         return weight_RR
 
     def diagnostics(self) -> dict[str, Tensor]:
         """Nothing."""
         return {}
 
-    def _image_by_image(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
+    def _before_and_after(self, pooled_RCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor]:
         """What fc7 gives, and the features."""
-        rows = [torch.nonzero(regions.image_R == image).flatten() for image in range(regions.num_images)]
-        found = [self._of_one_image(pooled_RCPP[mine], regions[mine])[:2] for mine in rows]
-        order = torch.cat(rows).argsort()
-        before_RD, after_RD = (torch.cat(features)[order] for features in zip(*found, strict=True))
-        return before_RD, after_RD
+        images = self._images(regions)
+        features_RD = _relate(self.relations6, self.fc6(pooled_RCPP.flatten(1)), images, 0)
+        before_RD = self.fc7(features_RD.relu())
+        return before_RD, _relate(self.relations7, before_RD, images, len(self.relations6)).relu()
 
-    def _of_one_image(self, pooled_NCPP: Tensor, regions: Regions) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What fc7 gives, the features, and w of the last module; None without modules."""
-        weight: Tensor | None = None
-        seen: Index = slice(None) if regions.proposed_R is None else regions.proposed_R
-        config, boxes = self.config, regions.boxes_R4
-        place = embed(boxes, boxes[seen], config.width, config.geometry, config.form)
-        features: Tensor = self.fc6(pooled_NCPP.flatten(1))
-        for relation in self.relations6:
-            features, weight = relation.relate(features, seen, place)
-        features = before = self.fc7(features.relu())
-        for relation in self.relations7:
-            features, weight = relation.relate(features, seen, place)
-        return before, features.relu(), weight
+    def _images(self, regions: Regions) -> list["_Image"]:
+        images, modules = [], [*self.relations6, *self.relations7]
+        for image in range(regions.num_images):
+            rows = torch.nonzero(regions.image_R == image).flatten()
+            seen: Index = slice(None) if regions.proposed_R is None else regions.proposed_R[rows]
+            boxes_N4 = regions.boxes_R4[rows]
+            images.append(_Image(rows, seen, embed(modules, boxes_N4, boxes_N4[seen], self.config.form)))
+        return images
+
+
+@dataclass(frozen=True, eq=False)
+class _Image:
+    """The regions of one image.
+
+    Attributes:
+        rows: int64, which rows they are.
+        seen: which of these are looked at.
+        places: what each module of the head knows of their boxes.
+    """
+
+    rows: Tensor
+    seen: Index
+    places: list[Place]
+
+
+def _relate(
+    modules: Sequence[ObjectRelation], features_RD: Tensor, images: Sequence[_Image], first: int
+) -> Tensor:
+    """Send the features of each image through modules, the head's from number `first` on."""
+    if not len(modules):
+        return features_RD
+    done = []
+    for image in images:
+        features = features_RD[image.rows]
+        for number, module in enumerate(modules, start=first):
+            features = module(features, image.seen, image.places[number])
+        done.append(features)
+    return torch.cat(done)[torch.cat([image.rows for image in images]).argsort()]
 
 
 class LearnedRemoval(nn.Module):
@@ -248,9 +285,9 @@ class LearnedRemoval(nn.Module):
         ranks = torch.arange(rows_VN.shape[1], device=boxes_R4.device) + self.first_rank
         features = self.appearance(features_RD)[rows_VN] + self.rank(sinusoids(ranks, self.rank_width))
         regions_U, box_VN = torch.unique(rows_VN, return_inverse=True)
-        config, boxes_U4 = self.config, boxes_R4[regions_U]
-        place = embed(boxes_U4, boxes_U4, config.width, config.geometry, config.form)
-        features = self.relation(features, slice(None), place, box_VN).relu()
+        boxes_U4 = boxes_R4[regions_U]
+        (place,) = embed([self.relation], boxes_U4, boxes_U4, self.config.form)
+        features = self.relation.of_sets(features, place, box_VN).relu()
         probabilities: Tensor = self.classifier(features).float().sigmoid()
         return probabilities
 

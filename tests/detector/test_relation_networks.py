@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from detector.config import StageConfig
 from detector.errors import ConfigError
 from detector.interfaces import RemovalInputs, TwoLinearConfig
-from detector.object_relation import ObjectRelation, embed, sinusoids
+from detector.object_relation import ObjectRelation, embed, pair_weights, sinusoids
 from detector.reasoning.relation_networks import (
     LearnedRemoval,
     LearnedRemovalConfig,
@@ -38,6 +38,16 @@ def relation_module(geometry: str, seed: int = 0) -> ObjectRelation:
     for weight in module.parameters():
         nn.init.normal_(weight, std=0.5)
     return module
+
+
+def waves_of_pairs(boxes: Tensor, seen: Tensor, form: str) -> Tensor:
+    """E_G, (N, M, 64): w_G of a module with a head for each wave, which it takes as it is."""
+    module = ObjectRelation(64, 64, 1, "full")
+    nn.init.eye_(module.geometry.weight)
+    nn.init.constant_(module.geometry.bias, 2.0)  # keeps w_G above 0
+    with torch.no_grad():
+        (weight,) = pair_weights([module], boxes, seen, form)
+        return torch.cat(weight, dim=1).movedim(0, -1) - 2
 
 
 def to_numpy(module: nn.Module) -> Weights:
@@ -103,7 +113,7 @@ def slow_relation(
 @pytest.mark.parametrize("form", ["printed", "released"])
 def test_the_geometry_of_two_boxes_is_the_four_logs_as_waves(form: str) -> None:
     boxes = torch.tensor(BOXES, dtype=torch.float32)
-    place = embed(boxes, boxes[:3], WIDTH, "full", form).movedim(0, -1)
+    place = waves_of_pairs(boxes, boxes[:3], form)
     assert place.shape == (5, 3, 64)
     expected = [[slow_geometry(BOXES, n, m, form) for m in range(3)] for n in range(5)]
     np.testing.assert_allclose(place.numpy(), expected, atol=2e-4)
@@ -111,9 +121,9 @@ def test_the_geometry_of_two_boxes_is_the_four_logs_as_waves(form: str) -> None:
 
 def test_the_forms_differ_in_whose_width_a_distance_is_divided_by() -> None:
     boxes = torch.tensor(BOXES, dtype=torch.float32)
-    printed, released = (embed(boxes, boxes, WIDTH, "full", form) for form in ("printed", "released"))
-    torch.testing.assert_close(printed[32:], released[32:])
-    torch.testing.assert_close(printed[:32], released[:32].transpose(1, 2))
+    printed, released = (waves_of_pairs(boxes, boxes, form) for form in ("printed", "released"))
+    torch.testing.assert_close(printed[..., 32:], released[..., 32:])
+    torch.testing.assert_close(printed[..., :32], released[..., :32].transpose(0, 1))
     assert not torch.allclose(printed, released)
 
 
@@ -126,7 +136,7 @@ def test_the_forms_differ_in_whose_width_a_distance_is_divided_by() -> None:
 def test_geometry_is_the_same_wherever_and_however_large(x: float, y: float, scale: float, form: str) -> None:
     boxes = torch.tensor(BOXES, dtype=torch.float64)
     moved = (boxes + torch.tensor([x, y, x, y], dtype=torch.float64)) * scale
-    one, other = (embed(each, each, WIDTH, "full", form) for each in (boxes, moved))
+    one, other = (waves_of_pairs(each, each, form) for each in (boxes, moved))
     near = (one - other).abs() < 0.1  # a centre distance of 0 is floored, and float32 rounds the others
     assert near.float().mean() > 0.98
 
@@ -138,7 +148,7 @@ def test_a_module_is_algorithm_1_done_by_hand(geometry: str, form: str, seen: li
     module = relation_module(geometry)
     features = torch.randn(5, WIDTH, generator=torch.Generator().manual_seed(1))
     boxes = torch.tensor(BOXES, dtype=torch.float32)
-    place = embed(boxes, boxes[seen], WIDTH, geometry, form)
+    (place,) = embed([module], boxes, boxes[seen], form)
     mask = torch.tensor([row in seen for row in range(5)])
     found = module(features, mask, place)
     expected = slow_relation(to_numpy(module), features.double().numpy(), BOXES, seen, geometry, form)
@@ -248,7 +258,7 @@ def test_a_region_without_any_relation_is_defined() -> None:
         {name: weight for name, weight in module.state_dict().items() if "geom" not in name}
     )
     features, boxes = torch.randn(5, WIDTH), torch.tensor(BOXES, dtype=torch.float32)
-    place = embed(boxes, boxes, WIDTH, "full", "printed")
+    (place,) = embed([module], boxes, boxes, "printed")
     torch.testing.assert_close(module(features, slice(None), place), plain(features, slice(None), None))
 
 
