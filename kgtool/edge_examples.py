@@ -49,8 +49,8 @@ def find_examples(
         options: how the sources are read, and the images that were left out.
 
     Raises:
-        InputError: a source is none of the graph's, has no image ids, or is not what it should be; or images
-            were left out of the graph that `options` does not leave out.
+        InputError: a source is none of the graph's, has no image ids, or is not what it should be; the graph
+            was built with other objects; or images were left out of it that `options` does not leave out.
     """
     collector = ExampleCollector()
     for source in sources:
@@ -65,7 +65,7 @@ def _add_boxes(graph: ClassGraph, path: Path, options: ReadOptions, collector: E
     """Add the images of every pair of classes that the windows of a COCO file's boxes relate."""
     recipe = graph.header["recipe"]
     boxes = load_boxes(path, _table(graph), options.excluded)
-    _check_source(graph, path, boxes.source, options)
+    _check_source(graph, path, [boxes.source], options)
     for image, subject, object_ in iter_image_relations(
         boxes.image_N,
         boxes.class_N,
@@ -107,7 +107,7 @@ def _add_triples(
         else:
             key = pair_key(*unordered(*ends), len(graph.classes))
         collector.add(key[counted], image[counted])
-    _check_source(graph, source, tables.sources[0], options)
+    _check_source(graph, source, tables.sources, options)
 
 
 def _open(
@@ -165,28 +165,39 @@ def _codes(column: Any, code_by_text: Mapping[str, int], *, folded: bool = False
 
 
 def _check_source(
-    graph: ClassGraph, source: Path | str, found: Mapping[str, Any], options: ReadOptions
+    graph: ClassGraph, source: Path | str, found: Sequence[Mapping[str, Any]], options: ReadOptions
 ) -> None:
-    """Check that the graph was built from what was read, without the same images.
+    """Check that the graph was built from what was read, with the same objects and without the same images.
+
+    Args:
+        graph: its header says what it was built from.
+        source: what was read, for messages.
+        found: what a header would say of it; after the first, its objects.
+        options: how it was read.
 
     Raises:
         InputError: it was not.
     """
-    entries = [entry for top in graph.header["sources"] for entry in (top, *top.get("made_from", ()))]
-    hashes = {entry["sha256"] for entry in (found, *found.get("made_from", ()))}
-    if not hashes & {entry.get("sha256") for entry in entries}:
-        names = ", ".join(str(entry.get("name")) for entry in entries) or "none"
+    built_from = [entry for top in graph.header["sources"] for entry in (top, *top.get("made_from", ()))]
+    hashes = {entry["sha256"] for entry in (found[0], *found[0].get("made_from", ()))}
+    if not hashes & {entry.get("sha256") for entry in built_from}:
+        names = ", ".join(str(entry.get("name")) for entry in built_from) or "none"
         raise InputError(
             f"{source}: found content that is no source of the graph, by SHA-256; expected one that it was "
             f"built from ({names})"
         )
-    if is_parquet_place(source):  # what the shards were made without is not in them
-        entries = graph.header["sources"]
+    # What shards were made with is in them, and what they were made without is not.
+    shards = is_parquet_place(source)
     given = "" if options.excluded is None else options.excluded.record()["sha256"]
-    for entry in entries:
+    for entry in graph.header["sources"] if shards else built_from:
         record = entry.get("excluded_images")
         if record and record["sha256"] != given:
             raise InputError(
                 f"{source}: found that {record['images']} images were left out of the graph, a list with "
                 f"SHA-256 {record['sha256']}; expected that list; give it with --exclude-images"
+            )
+        if "objects" in entry and not shards and entry["sha256"] not in {one["sha256"] for one in found[1:]}:
+            raise InputError(
+                f"{source}: found that the graph was built with {entry['name']}, with SHA-256 "
+                f"{entry['sha256']}; expected that file; give it with --objects"
             )

@@ -204,6 +204,20 @@ def test_images_that_were_left_out_of_relations_are_no_examples(relationships, t
     assert by_pair(shards, find_examples(shards, [tmp_path / "triples"])) == kept
 
 
+def test_ends_without_a_synset_are_looked_up_again_in_the_same_objects(tmp_path):
+    bare = {"subject": {"object_id": 1}, "object": {"object_id": 2}, "predicate": "on"}
+    source = write(tmp_path / "r.json", [{"image_id": 8, "relationships": [bare]}])
+    objects = [{"object_id": 1, "synsets": ["dog.n.01"]}, {"object_id": 2, "synsets": ["grass.n.01"]}]
+    known = write(tmp_path / "objects.json", [{"image_id": 8, "objects": objects}])
+    graph = build_relation_graph(source, classes=CLASSES, objects=known).graph
+    expected = {("dog", "grass"): [8]}
+    assert by_pair(graph, find_examples(graph, [source], objects=known)) == expected
+    with pytest.raises(InputError, match=r"built with objects\.json, .* give it with --objects"):
+        find_examples(graph, [source])
+    write_triples(source, tmp_path / "triples", triples=TripleOptions(objects=known))
+    assert by_pair(graph, find_examples(graph, [tmp_path / "triples"])) == expected
+
+
 def test_another_file_than_the_graph_was_built_from_is_refused(relationships, tmp_path):
     graph = build_relation_graph(relationships, classes=CLASSES).graph
     other = write(tmp_path / "other.json", [*json.loads(relationships.read_text()), {"relationships": []}])
