@@ -103,6 +103,7 @@ def embed_run(
         "method": method,
         "seed": seed,
         "coloured_by": "supercategory" if "same_group" in labels else "class",
+        "spread": {name: float(f"{spread_of(part_ND):.4g}") for name, part_ND in found.parts.items()},
         **_agreement(features, labels, found.image_N),
     }
     out.mkdir(exist_ok=True)
@@ -133,11 +134,11 @@ def _agreement(
     """How well features tell classes and groups apart, and how well chance does."""
     rows = []
     for name, features_ND in features.items():
-        row = {"name": name, "width": features_ND.shape[1], "spread": float(f"{spread_of(features_ND):.4g}")}
         shares = {
-            what: neighbour_agreement(features_ND, label_N, image_N) for what, label_N in labels.items()
+            what: round(neighbour_agreement(features_ND, label_N, image_N), 4)
+            for what, label_N in labels.items()
         }
-        rows.append(row | {what: round(share, 4) for what, share in shares.items()})
+        rows.append({"name": name, "width": features_ND.shape[1], **shares})
     chance = {what: round(chance_agreement(label_N, image_N), 4) for what, label_N in labels.items()}
     return {"neighbours": NEIGHBOURS, "chance": chance, "features": rows}
 
