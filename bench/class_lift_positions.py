@@ -26,10 +26,10 @@ from class_lift import build_stacked, detect, keep_features, kgtool, predict, pr
 
 from detector.annotations import load_annotations
 from detector.coco_metrics import coco_metrics
+from detector.execution import denormals_as_zero
 from detector.interfaces import ScoreUpdate, UpdateInputs
 from detector.knowledge import Knowledge, load_knowledge
 from detector.reasoning.class_lift import ClassLiftConfig
-from detector.train import denormals_as_zero
 
 
 def shuffle(knowledge: Knowledge) -> Knowledge:

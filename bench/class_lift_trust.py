@@ -28,10 +28,10 @@ from torch import Tensor
 
 from detector.annotations import load_annotations
 from detector.coco_metrics import coco_metrics
+from detector.execution import denormals_as_zero
 from detector.interfaces import ScoreUpdate, UpdateInputs
 from detector.knowledge import load_knowledge
 from detector.reasoning.class_lift import ClassLiftConfig
-from detector.train import denormals_as_zero
 from detector.trust import count_pairs
 
 

@@ -20,6 +20,7 @@ from detector.measuring import count_weights
 from detector.nms import NMS
 from detector.overrides import flatten
 from detector.rcnn import RCNN, build_model
+from detector.trust import count_pairs
 
 #: The splits of a data folder: what is trained on, and what is evaluated on.
 SPLITS = ("train", "test")
@@ -102,8 +103,9 @@ class FrozenCell:
             if path is None
             else load_knowledge(path, names, run.classes.synsets)
         )
+        own_CC = count_pairs(self.source.annotations("train", run)) if stage.score_update else None
         torch.manual_seed(self.train.seed)
-        return build_model(config, len(names), known.graph_CC, known.counts_CC)
+        return build_model(config, len(names), known.graph_CC, known.counts_CC, own_CC, known.positions)
 
 
 def keep_source(source: Source) -> int:

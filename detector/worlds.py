@@ -10,7 +10,7 @@ from typing import Any
 from detector.errors import ConfigError, DetectorError
 
 #: Epochs of a base detector, by family of `kgtool sample`, where its recipe says else.
-BASE_EPOCHS = {"W": 5, "L": 4}
+BASE_EPOCHS = {"W": 5, "L": 4, "S": 5}
 
 #: How arms are trained on a world of any family, by protocol, where a recipe says else.
 WORLD_SETTINGS: dict[str, dict[str, Any]] = {

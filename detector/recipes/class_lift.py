@@ -12,6 +12,8 @@ from dataclasses import replace
 from detector.config import Config
 from detector.reasoning.class_lift import ClassLiftConfig
 from detector.recipes.faster_rcnn import faster_rcnn_r50_fpn, faster_rcnn_sample
+from detector.recipes.mask_rcnn import mask_rcnn_r50_fpn_coco
+from detector.recipes.relation_networks import relation_sample
 from detector.recipes.sizes import renamed, with_stages
 
 
@@ -40,6 +42,31 @@ def class_lift_sample() -> Config:
     return renamed("class_lift_sample", _with_class_lift(faster_rcnn_sample()))
 
 
+def class_lift_relation_sample() -> Config:
+    """Relation Networks with class lift behind its head, 128 px.
+
+    Command: detector train --data data/sample --graph relation.npz --recipe class_lift_relation_sample
+        --out runs/sample_relation_lift
+    Machine: one CPU core, about two minutes.
+    Expected: 62.5, 58.6 and 67.6 AP (three seeds); the same weights without it have 63.4, 58.5 and 66.8: its
+        relations have learnt that context already.
+    Table: none.
+    """
+    return renamed("class_lift_relation_sample", _with_class_lift(relation_sample()))
+
+
+def class_lift_mask_rcnn_r50_fpn_coco() -> Config:
+    """Mask R-CNN, ResNet-50-FPN, 800 px, with class lift between its regions: 12 epochs.
+
+    Command: detector train --data COCO --eval-split val --graph relation.npz
+        --recipe class_lift_mask_rcnn_r50_fpn_coco --out runs/mask_lift_r50
+    Machine: one GPU with room for 16 images a step; not run by us yet.
+    Expected: unknown; without the context it is mask_rcnn_r50_fpn_coco, weight for weight.
+    Table: none.
+    """
+    return renamed("class_lift_mask_rcnn_r50_fpn_coco", _with_class_lift(mask_rcnn_r50_fpn_coco()))
+
+
 def _with_class_lift(config: Config) -> Config:
     """The same run with context after the class layer of its last stage."""
     stages = config.model.stages
@@ -47,4 +74,9 @@ def _with_class_lift(config: Config) -> Config:
 
 
 #: What `detector.recipes` lists of this file.
-RECIPES = (class_lift_r50_fpn, class_lift_sample)
+RECIPES = (
+    class_lift_r50_fpn,
+    class_lift_sample,
+    class_lift_relation_sample,
+    class_lift_mask_rcnn_r50_fpn_coco,
+)

@@ -21,8 +21,10 @@ from detector.errors import ConfigError, DetectorError
 from detector.experiment import Experiment
 from detector.frozen_cell import FrozenCell
 from detector.interfaces import SharedHeadConfig
+from detector.knowledge import lift_of, load_knowledge
 from detector.overrides import flatten, override
 from detector.recipes import load_recipe
+from detector.trust import count_pairs, row_trust, trusted_lift
 from detector.worlds import World, make_world, parse_worlds, run_kgtool
 
 RECIPE = "reasoning_rcnn_sample"
@@ -149,6 +151,21 @@ def test_all_arms_start_with_the_same_bits_where_they_have_the_same_weights(
     assert not torch.equal(
         own["stages.1.head.transform.weight"], started(source, RECIPE, 1)["stages.1.head.transform.weight"]
     )
+
+
+def test_class_lift_asks_the_training_images_how_far_to_trust_as_in_training(source: Source) -> None:
+    recipe = load_recipe("class_lift_sample")
+    arm = list_arms(recipe, ["none"])[0]
+    run = load_run(source.base, torch.device("cpu"))
+    update = FrozenCell(source, arm, arm.stage, recipe.train, 2).build(run).stages[1].score_update
+    assert source.graph is not None
+    knowledge = load_knowledge(source.graph, run.classes.names, run.classes.synsets)
+    assert knowledge.counts_CC is not None
+    lift = lift_of(knowledge.counts_CC, 1.0)
+    own = count_pairs(source.annotations("train", run))
+    expected = trusted_lift(lift, row_trust(lift, own)) - 1
+    assert not torch.allclose(expected, lift - 1)
+    torch.testing.assert_close(update.excess_CC, expected.float())
 
 
 def experiment(source: Source, **changes: object) -> Experiment:
