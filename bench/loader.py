@@ -1,6 +1,7 @@
 """What the annotations of a large data set cost the detector: seconds, memory, and memory of every worker.
 
-Run: python bench/loader.py [--images 88000] [--boxes 1800000] [--masks] [--workers 0,2,4] [--json FILE]
+Run: python bench/loader.py [--images 88000] [--boxes 1800000] [--shuffled] [--masks]
+     [--workers 0,2,4] [--json FILE]
 
 Makes a COCO file of that size, with relations as `kgtool split vg` writes them and 3,000 classes. Each number
 of workers is a process of its own: it loads the file, then reads a part of an epoch, so that the workers
@@ -25,14 +26,15 @@ NUM_FILES = 64
 NUM_CLASSES = 3000
 
 
-def write_data(folder: Path, images: int, boxes: int, masks: bool) -> None:
+def write_data(folder: Path, images: int, boxes: int, *, shuffled: bool, masks: bool) -> None:
     """Write train.json of random boxes, and a few image files that all its images share."""
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
     for number in range(NUM_FILES):
         noise = rng.integers(0, 255, (SIDE, SIDE, 3)).astype(np.uint8)
         Image.fromarray(noise).save(folder / "images" / f"{number}.jpg")
-    owners = np.sort(rng.integers(1, images + 1, boxes)).tolist()
+    owners = rng.integers(1, images + 1, boxes)
+    owners = (owners if shuffled else np.sort(owners)).tolist()
     classes = (NUM_CLASSES * rng.random(boxes) ** 3).astype(int).tolist()
     corners = rng.integers(0, SIDE // 2, (boxes, 2)).tolist()
     sizes = rng.integers(1, SIDE // 2, (boxes, 2)).tolist()
@@ -106,6 +108,7 @@ def main() -> None:
     parser.add_argument("--boxes", type=int, default=1_800_000)
     parser.add_argument("--read", type=int, default=20_000, help="images of the epoch that are read")
     parser.add_argument("--workers", default="0,2,4")
+    parser.add_argument("--shuffled", action="store_true", help="boxes in any order, as COCO's own are")
     parser.add_argument("--masks", action="store_true", help="a polygon a box, read too")
     parser.add_argument("--json", type=Path, help="write the figures here too")
     parser.add_argument("--child", help=argparse.SUPPRESS)
@@ -115,7 +118,7 @@ def main() -> None:
         return
     results = []
     with tempfile.TemporaryDirectory() as folder:
-        write_data(Path(folder), args.images, args.boxes, args.masks)
+        write_data(Path(folder), args.images, args.boxes, shuffled=args.shuffled, masks=args.masks)
         megabytes = (Path(folder) / "train.json").stat().st_size / 1e6
         print(f"{args.images} images, {args.boxes} boxes, {megabytes:.0f} MB of JSON", flush=True)
         for workers in args.workers.split(","):

@@ -20,6 +20,8 @@ from detector.errors import ClassMatchError, InputError
 from detector.frequencies import stated_frequency
 from detector.segmentation import RunLengths, encode_masks, has_mask, to_run_lengths
 
+_BOXES_AT_A_TIME = 1 << 16
+
 
 @dataclass(frozen=True, eq=False)
 class Annotations:
@@ -225,21 +227,21 @@ def _find_image_folder(folder: Path, path: Path) -> Path:
 
 def _to_columns(path: Path, file: CocoFile, image_folder: Path) -> Annotations:
     categories = sorted(file.categories, key=lambda category: category.id)
-    images, boxes_N = file.images, file.boxes_N
+    images, boxes = file.images, file.boxes
     _check_unique(path, "category id", [category.id for category in categories])
     _check_unique(path, "category name", [category.name for category in categories])
     _check_unique(path, "image id", [image.id for image in images])
     image_ids = np.array([image.id for image in images], dtype=np.int64)
     category_ids = np.array([category.id for category in categories], dtype=np.int64)
-    image_N = _positions(path, "image_id", boxes_N["image_id"], image_ids)
-    class_N = _positions(path, "category_id", boxes_N["category_id"], category_ids)
+    image_N = _positions(path, "image_id", boxes["image_id"], image_ids)
+    class_N = _positions(path, "category_id", boxes["category_id"], category_ids)
     sizes_I2 = np.array([(image.height, image.width) for image in images], dtype=np.int32).reshape(-1, 2)
-    boxes_xyxy = to_clipped_xyxy(boxes_N["bbox"], sizes_I2[image_N])
-    usable_N = ~boxes_N["crowd"] & (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    usable_N = ~boxes["crowd"] & _have_area(boxes["bbox"], image_N, sizes_I2)
     masks = file.segmentation_N
     if masks is not None:
         usable_N &= _have_masks(path, masks, sizes_I2[image_N])
-    order = np.argsort(image_N, kind="stable")
+    in_order = bool((np.diff(image_N) >= 0).all())  # then nothing is copied
+    order = slice(None) if in_order else np.argsort(image_N, kind="stable")
     return Annotations(
         path=path,
         image_folder=image_folder,
@@ -251,13 +253,23 @@ def _to_columns(path: Path, file: CocoFile, image_folder: Path) -> Annotations:
         file_names=np.array([image.file_name for image in images], dtype=np.str_),
         sizes_I2=sizes_I2,
         offsets=np.searchsorted(image_N[order], np.arange(len(images) + 1)).astype(np.int64),
-        boxes_xywh=boxes_N["bbox"][order],
+        boxes_xywh=boxes["bbox"][order],
         class_N=class_N[order],
-        area_N=boxes_N["area"][order],
-        crowd_N=boxes_N["crowd"][order],
+        area_N=boxes["area"][order],
+        crowd_N=boxes["crowd"][order],
         usable_N=usable_N[order],
-        segmentation_N=None if masks is None else masks.select(order),
+        segmentation_N=masks if masks is None or in_order else masks.select(np.asarray(order)),
     )
+
+
+def _have_area(boxes_xywh: np.ndarray, image_N: np.ndarray, sizes_I2: np.ndarray) -> np.ndarray:
+    """Which boxes are not empty once clipped to their image, (N,) bool; some at a time, to save memory."""
+    found = np.zeros(len(image_N), dtype=bool)
+    for start in range(0, len(image_N), _BOXES_AT_A_TIME):
+        rows = slice(start, start + _BOXES_AT_A_TIME)
+        boxes_xyxy = to_clipped_xyxy(boxes_xywh[rows], sizes_I2[image_N[rows]])
+        found[rows] = (boxes_xyxy[:, 2:] > boxes_xyxy[:, :2]).all(axis=1)
+    return found
 
 
 def _have_masks(path: Path, segmentation_N: Texts, sizes_N2: np.ndarray) -> np.ndarray:

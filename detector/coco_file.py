@@ -1,24 +1,24 @@
-"""COCO JSON decoded record by record: what is alive at once is columns, not millions of objects."""
+"""COCO JSON decoded in blocks: what is alive at once is columns, not the file and not millions of objects."""
 
 import codecs
 import mmap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 import numpy as np
 
 from detector.errors import InputError
+from detector.record_blocks import NotCutError, iter_blocks
 
 T = TypeVar("T")
 
 Id = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]
 Side = Annotated[int, msgspec.Meta(ge=1, le=2**31 - 1)]
 
-#: A box of the file: what `CocoFile.boxes_N` has of each.
-BOX_DTYPE = np.dtype(
+_BOX_DTYPE = np.dtype(
     [
         ("image_id", np.int64),
         ("category_id", np.int64),
@@ -117,13 +117,14 @@ class CocoFile:
     Attributes:
         images: as in the file.
         categories: as in the file.
-        boxes_N: (N,) of `BOX_DTYPE`; where the file has no area, width times height.
+        boxes: columns of N boxes: image_id (N,) int64, category_id (N,) int64, bbox (N, 4) float64 xywh px,
+            area (N,) float64 px2, where the file has none width times height, crowd (N,) bool.
         segmentation_N: JSON text of each mask, "null" where there is none; None: not asked for.
     """
 
     images: list[ImageRecord]
     categories: list[CategoryRecord]
-    boxes_N: np.ndarray
+    boxes: dict[str, np.ndarray]
     segmentation_N: Texts | None
 
 
@@ -138,19 +139,111 @@ def read_coco(path: Path, *, masks: bool = False) -> CocoFile:
         InputError: it cannot be read or is not COCO JSON; the message names the place in it.
     """
     try:
-        document = msgspec.json.decode(_view(path), type=_Document)
+        return _read_in_blocks(path, masks)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise _not_coco(path, str(error)) from error
-    records, count = document.annotations, len(document.annotations)
-    rows = (_row(record) for record in _Records(path, records, _Annotation))
-    boxes_N = np.fromiter(rows, dtype=BOX_DTYPE, count=count)
-    segmentation_N = None
-    if masks:
-        found = _Records(path, records, _Segmentation)
-        segmentation_N = join_texts(bytes(record.segmentation) for record in found)
-    return CocoFile(document.images, document.categories, boxes_N, segmentation_N)
+    except (NotCutError, msgspec.MsgspecError, ValueError):
+        return _read_whole(path, masks)  # which says what is wrong, if anything is
+
+
+def _read_in_blocks(path: Path, masks: bool) -> CocoFile:
+    """Decode a file whose arrays can be cut; what is wrong in another is not said here."""
+    images: list[ImageRecord] = []
+    categories: list[CategoryRecord] = []
+    columns = _Columns(masks)
+    members: dict[str, tuple[msgspec.json.Decoder[Any], Callable[[Any], object]]] = {
+        "images": (msgspec.json.Decoder(list[ImageRecord]), images.extend),
+        "categories": (msgspec.json.Decoder(list[CategoryRecord]), categories.extend),
+        "annotations": (msgspec.json.Decoder(list[msgspec.Raw]), columns.extend),
+    }
+    skipped = msgspec.json.Decoder(msgspec.Raw)
+    names: list[str] = []
+    for name, text in iter_blocks(path):
+        if not names or names[-1] != name:
+            names.append(name)
+        decoder, take = members.get(name, (skipped, bytes))
+        take(decoder.decode(text))
+    if any(names.count(name) != 1 for name in members):
+        raise NotCutError
+    return CocoFile(images, categories, columns.boxes, columns.texts())
+
+
+def _read_whole(path: Path, masks: bool) -> CocoFile:
+    """Decode any file, and say what is wrong in it.
+
+    Raises:
+        InputError: it cannot be read or is not COCO JSON; the message names the place in it.
+    """
+    document = _decode(path, _Document)
+    columns = _Columns(masks)
+    try:
+        columns.extend(document.annotations)
+    except _RecordError as error:
+        what, _, place = str(error.reason).partition(" - at `$")
+        where = f"`$.annotations[{error.number}]{place or '`'}"
+        raise _not_coco(path, f"{what} - at {where}") from error
+    return CocoFile(document.images, document.categories, columns.boxes, columns.texts())
+
+
+class _RecordError(ValueError):
+    """A record that is not what it should be: its number, and the reason."""
+
+    def __init__(self, number: int, reason: Exception) -> None:
+        super().__init__(number)
+        self.number, self.reason = number, reason
+
+
+class _Columns:
+    """Annotations as columns that grow; nothing else of them is kept.
+
+    Args:
+        masks: keep the segmentations too.
+    """
+
+    def __init__(self, masks: bool) -> None:
+        self.boxes = {
+            name: np.zeros((0, *_BOX_DTYPE[name].shape), dtype=_BOX_DTYPE[name].base)
+            for name in _BOX_DTYPE.names or ()
+        }
+        self._box = msgspec.json.Decoder(_Annotation)
+        self._mask = msgspec.json.Decoder(_Segmentation) if masks else None
+        self._joined, self._lengths = bytearray(), [np.zeros(1, dtype=np.int64)]
+
+    def extend(self, records: Sequence[msgspec.Raw]) -> None:
+        """Add records.
+
+        Raises:
+            _RecordError: one is not what it should be.
+        """
+        rows = (_row(box) for box in _decoded(self._box, records))
+        block_N = np.fromiter(rows, dtype=_BOX_DTYPE, count=len(records))
+        for name, column in self.boxes.items():
+            start = len(column)  # grows in place, so that no second copy is ever there
+            column.resize((start + len(block_N), *column.shape[1:]), refcheck=False)
+            column[start:] = block_N[name]
+        if self._mask:
+            texts = [bytes(record.segmentation) for record in _decoded(self._mask, records)]
+            self._joined += b"".join(texts)
+            self._lengths.append(np.array([len(text) for text in texts], dtype=np.int64))
+
+    def texts(self) -> Texts | None:
+        """The segmentations; None where they are not kept."""
+        if self._mask is None:
+            return None
+        return Texts(np.frombuffer(self._joined, dtype=np.uint8), np.cumsum(np.concatenate(self._lengths)))
+
+
+def _decoded(decoder: "msgspec.json.Decoder[T]", records: Sequence[msgspec.Raw]) -> Iterator[T]:
+    for number, record in enumerate(records):
+        try:
+            yield decoder.decode(record)
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise _RecordError(number, error) from error
+
+
+def _row(box: _Annotation) -> tuple[Any, ...]:
+    area = box.bbox[2] * box.bbox[3] if box.area is None else box.area
+    return box.image_id, box.category_id, box.bbox, area, bool(box.iscrowd)
 
 
 def read_supercategories(path: Path) -> dict[str, str]:
@@ -159,13 +252,22 @@ def read_supercategories(path: Path) -> dict[str, str]:
     Raises:
         InputError: see `read_coco`.
     """
+    groups = _decode(path, _Groups).categories
+    return {group.name: group.supercategory or "" for group in groups}
+
+
+def _decode(path: Path, kind: type[T]) -> T:
+    """Decode a whole file.
+
+    Raises:
+        InputError: see `read_coco`.
+    """
     try:
-        groups = msgspec.json.decode(_view(path), type=_Groups).categories
+        return msgspec.json.decode(_view(path), type=kind)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from error
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise _not_coco(path, str(error)) from error
-    return {group.name: group.supercategory or "" for group in groups}
 
 
 def _view(path: Path) -> Any:
@@ -176,30 +278,6 @@ def _view(path: Path) -> Any:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     marked = mapped[: len(codecs.BOM_UTF8)] == codecs.BOM_UTF8
     return memoryview(mapped)[len(codecs.BOM_UTF8) :] if marked else mapped
-
-
-def _row(box: _Annotation) -> tuple[Any, ...]:
-    area = box.bbox[2] * box.bbox[3] if box.area is None else box.area
-    return box.image_id, box.category_id, box.bbox, area, bool(box.iscrowd)
-
-
-class _Records(Generic[T]):
-    """Decodes annotations one at a time, and says which one is wrong."""
-
-    def __init__(self, path: Path, texts: list[msgspec.Raw], kind: type[T]) -> None:
-        self.path = path
-        self.texts = texts
-        self.decoder = msgspec.json.Decoder(kind)
-
-    def __iter__(self) -> Iterator[T]:
-        decode = self.decoder.decode
-        for number, text in enumerate(self.texts):
-            try:
-                yield decode(text)
-            except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                what, _, place = str(error).partition(" - at `$")
-                where = f"`$.annotations[{number}]{place or '`'}"
-                raise _not_coco(self.path, f"{what} - at {where}") from error
 
 
 def _not_coco(path: Path, what: str) -> InputError:
