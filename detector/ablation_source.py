@@ -14,7 +14,7 @@ import numpy as np
 from torch import Tensor
 
 from detector.ablation_arms import GIVEN
-from detector.annotations import Annotations, load_annotations
+from detector.annotations import Annotations, find_annotation_file, load_annotations
 from detector.checkpoint import WEIGHTS_FILE, TrainedRun
 from detector.coco_metrics import coco_metrics
 from detector.detections import Detections
@@ -22,6 +22,9 @@ from detector.errors import InputError, OutputExistsError
 from detector.files import load_json, save_json
 from detector.match_tables import match_tables, resample_ap
 from detector.worlds import make_control
+
+#: The splits of a data folder: what is trained on, and what is evaluated on.
+SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,8 @@ class Source:
         files = {"base": self.base / WEIGHTS_FILE}
         if kind and self.graph is not None:
             files["graph"] = self.graph
+        if not self.data.is_relative_to(self.folder):  # a world, which was made here, does not change
+            files |= {f"data_{split}": find_annotation_file(self.data, split) for split in SPLITS}
         return {name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for name, path in files.items()}
 
 
@@ -157,11 +162,16 @@ def save_result(
 
 
 def resampled_ap(annotations: Annotations, found: Detections, resamples: int) -> list[float]:
-    """AP, 0..1, in resamples of the images, which are the same for every arm and seed."""
+    """AP, 0..1, in resamples of the images, which are the same for every arm and seed.
+
+    The mean over the classes that a resample has boxes of; 0 where it has none at all.
+    """
     count = annotations.num_images
     times_BI = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), resamples)
     ap_BC = resample_ap(match_tables(annotations, found), times_BI).mean(axis=2)
-    return [round(float(value), 6) for value in np.nanmean(ap_BC, axis=1)]
+    known_BC = np.isfinite(ap_BC)
+    mean_B = np.where(known_BC, ap_BC, 0).sum(axis=1) / np.maximum(known_BC.sum(axis=1), 1)
+    return [round(float(value), 6) for value in mean_B]
 
 
 def as_json(values: dict[str, Any]) -> Any:

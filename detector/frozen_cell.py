@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from detector.ablation_arms import Arm
-from detector.ablation_source import Source, Spent, as_json, save_result
+from detector.ablation_source import SPLITS, Source, Spent, as_json, save_result
 from detector.checkpoint import TrainedRun, load_run
 from detector.config import StageConfig, TrainConfig
 from detector.errors import ConfigError
@@ -21,9 +21,6 @@ from detector.nms import NMS
 from detector.overrides import flatten
 from detector.rcnn import RCNN, build_model
 from detector.trust import count_pairs
-
-#: The splits of a data folder: what is trained on, and what is evaluated on.
-SPLITS = ("train", "test")
 
 
 @dataclass(frozen=True)
@@ -98,11 +95,9 @@ class FrozenCell:
         )
         path = self.source.graph_file(self.arm.graph, self.train.seed)
         empty = torch.zeros(len(names), len(names))
-        known = (
-            Knowledge(empty, "", counts_CC=empty)
-            if path is None
-            else load_knowledge(path, names, run.classes.synsets)
-        )
+        known = Knowledge(empty, "", counts_CC=empty)
+        if path is not None:
+            known = load_knowledge(path, names, run.classes.synsets)
         own_CC = count_pairs(self.source.annotations("train", run)) if stage.score_update else None
         torch.manual_seed(self.train.seed)
         return build_model(config, len(names), known.graph_CC, known.counts_CC, own_CC, known.positions)

@@ -171,7 +171,7 @@ def start_stages(model: RCNN, trained: RCNN, alike: RCNN | None = None) -> None:
     """Start a model where a trained detector of one stage has ended.
 
     Backbone, proposals and first stage are the trained ones. Later stages take from its stage what has the
-    same name: a class or box layer that reads more features than the trained one gets its columns first.
+    same name and as many rows: a layer that reads more features than the trained one gets its columns first.
 
     Args:
         model: changed in place; what nothing is taken for stays as it was drawn.
@@ -189,10 +189,14 @@ def start_stages(model: RCNN, trained: RCNN, alike: RCNN | None = None) -> None:
             drawn = None if alike is None else alike.stages[-1].state_dict().get(name)
             if drawn is not None and drawn.shape == own.shape:
                 own.copy_(drawn)
-            if name in first and own.ndim == 2:
-                own[:, : first[name].shape[1]] = first[name]
-            elif name in first:
-                own.copy_(first[name])
+            if name in first and _begins_with(own, first[name]):
+                own[tuple(slice(side) for side in first[name].shape)] = first[name]
+
+
+def _begins_with(own: Tensor, trained: Tensor) -> bool:
+    """Whether a tensor has the rows of a trained one, and its columns or more."""
+    same_rows = own.ndim == trained.ndim and own.shape[:1] == trained.shape[:1]
+    return same_rows and all(map(int.__ge__, own.shape, trained.shape))
 
 
 def walk_kept(

@@ -3,18 +3,21 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from detection_examples import ground_truth
 from run_folders import write_run
-from tiny_data import write_data, write_graph
+from tiny_data import change_json, write_data, write_graph
 
 from detector.ablation import ablate
 from detector.ablation_arms import CONTROLS, fitting_controls, list_arms, second_stage
 from detector.ablation_report import summarize
-from detector.ablation_source import Source
+from detector.ablation_source import Source, resampled_ap
 from detector.ablation_variants import base_recipe, list_variants
+from detector.annotations import load_annotations
 from detector.checkpoint import load_run
 from detector.cli import main
 from detector.errors import ConfigError, DetectorError
@@ -235,6 +238,25 @@ def test_what_does_not_fit_together_is_found_before_anything_is_written(
     with pytest.raises(ConfigError, match=message):
         ablate(experiment(source, **changes), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_other_test_images_are_another_experiment(source: Source, tmp_path: Path) -> None:
+    ablate(experiment(source, controls=()), tmp_path / "out")
+    change_json(source.data / "test.json", lambda document: document["annotations"].pop())
+    with pytest.raises(DetectorError, match=r"other settings \(data_test\); give --overwrite"):
+        ablate(experiment(source, controls=()), tmp_path / "out")
+
+
+def test_resampled_ap_is_that_of_the_images_and_zero_where_a_resample_has_no_box(source: Source) -> None:
+    def keep_boxes_of_one_image(document: dict[str, Any]) -> None:
+        boxes = document["annotations"]
+        document["annotations"] = [box for box in boxes if box["image_id"] == boxes[0]["image_id"]]
+
+    change_json(source.data / "test.json", keep_boxes_of_one_image)
+    annotations = load_annotations(source.data, "test")
+    values = resampled_ap(annotations, ground_truth(annotations), 60)
+    assert set(values) == {0.0, 1.0}
+    assert values == resampled_ap(annotations, ground_truth(annotations), 60)
 
 
 def test_a_base_of_two_stages_is_refused(source: Source, tmp_path: Path) -> None:

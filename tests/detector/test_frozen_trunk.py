@@ -148,6 +148,13 @@ def test_a_head_with_linear_layers_of_its_own_starts_with_the_trained_ones() -> 
     assert torch.equal(model.stages[1].head.fc7.weight, trained.stages[0].head.fc7.weight)
 
 
+def test_a_head_of_another_width_starts_with_its_own_layers() -> None:
+    trained, model = on_same_regions(seed=5), on_same_regions(RelationConfig(width=8, heads=2, key_width=4))
+    drawn = model.stages[1].head.fc6.weight.clone()
+    start_stages(model, trained)
+    assert torch.equal(model.stages[1].head.fc6.weight, drawn)
+
+
 def test_heads_that_differ_in_one_part_start_alike_in_all_others() -> None:
     trained, full = on_same_regions(seed=5), on_same_regions(WORKING)
     without = on_same_regions(replace(WORKING, attention="off"))
