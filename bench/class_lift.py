@@ -27,7 +27,6 @@ minutes each; the arms of a cell take one.
 
 import argparse
 import json
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from detector.config import StageConfig
 from detector.data import ImageDataset
 from detector.detections import Detections, to_arrays, to_detections
 from detector.execution import denormals_as_zero
+from detector.frozen_trunk import KeptPool
 from detector.interfaces import FeatureMaps, Regions, ScoreUpdate, TwoLinearConfig, UpdateInputs
 from detector.knowledge import load_knowledge
 from detector.overrides import override
@@ -51,6 +51,7 @@ from detector.rcnn import RCNN, build_model
 from detector.recipes import load_recipe
 from detector.stage import StageOutput
 from detector.train import train
+from detector.worlds import run_kgtool as kgtool
 
 TEST_IMAGES, HELD_OUT, CORPUS = 500, 100, 20_000
 BASE_EPOCHS = {50: 60, 100: 60, 200: 40, 400: 25, 1600: 5}
@@ -58,16 +59,6 @@ STAGE_EPOCHS = {50: 60, 100: 40, 200: 30, 400: 20, 1600: 10}
 BATCH, LR = 16, 2e-3
 RESAMPLES = 200
 IOU_T = np.arange(0.5, 0.96, 0.05)
-
-
-class Kept(nn.Module):
-    """Stands where a stage pools: gives pooled maps that were kept."""
-
-    pooled_RCPP: Tensor
-
-    def forward(self, regions: Regions) -> Tensor:
-        """Return the maps that were laid here for these regions."""
-        return self.pooled_RCPP
 
 
 @dataclass
@@ -106,12 +97,6 @@ def prepare(name: str, count: int, work: Path) -> Path:
         config = override(load_recipe("faster_rcnn_sample"), {"train.epochs": BASE_EPOCHS[count]})
         train(config, data, base, max_images=count, overwrite=base.exists())
     return folder
-
-
-def kgtool(*arguments: object) -> None:
-    """Run a command of kgtool."""
-    command = [sys.executable, "-m", "kgtool", *map(str, arguments)]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
 
 def build_stacked(base: Path, num_classes: int) -> RCNN:
@@ -172,7 +157,7 @@ def train_stage(model: RCNN, cache: Cache, count: int) -> None:
     """Train the second stage alone on what was kept."""
     torch.manual_seed(0)
     stage = model.stages[1]
-    stage.pool = Kept()
+    stage.pool = KeptPool()
     weights = list(stage.parameters())
     optimizer = torch.optim.AdamW(weights, lr=LR, weight_decay=1e-2)
     steps = -(-count // BATCH) * STAGE_EPOCHS[count]
