@@ -21,7 +21,7 @@ def summarize(results: Sequence[dict[str, Any]], recipe: str) -> dict[str, Any]:
     these are drawn too.
 
     Args:
-        results: what `ablation_cell.run_cell` returned, for each source and seed the same arms.
+        results: what the cells' `run` returned, for each source and seed the same arms.
         recipe: the arm that differences are taken from.
 
     Returns:
@@ -102,19 +102,19 @@ def table_rows(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     sources = report["sources"] if len(report["sources"]) > 1 else []
     head = ["arm", "AP", *sources, "AP50", "minus plain", "relative", f"{report['recipe']} minus it"]
     head += ["weights added", "CPU s", "ms"]
-    return head, [_texts(row, sources) for row in report["arms"]]
+    return head, [_texts(row, sources, report["recipe"]) for row in report["arms"]]
 
 
-def _texts(row: dict[str, Any], sources: list[str]) -> list[str]:
-    relative = row["minus_plain"]["relative"]
+def _texts(row: dict[str, Any], sources: list[str], recipe: str) -> list[str]:
+    plain, relative = row["arm"] == "none", row["minus_plain"]["relative"]
     return [
-        "none (plain, equally stacked)" if row["arm"] == "none" else row["arm"],
+        "none (plain, equally stacked)" if plain else row["arm"],
         f"{100 * row['metrics']['AP']:.1f}",
         *(f"{100 * row['by_source'][source]:.1f}" for source in sources),
         f"{100 * row['metrics']['AP50']:.1f}",
-        _with_interval(row["minus_plain"]),
-        "" if relative is None else f"{100 * relative:+.0f} %",
-        _with_interval(row["recipe_minus"]),
+        "" if plain else _with_interval(row["minus_plain"]),
+        "" if plain or relative is None else f"{100 * relative:+.0f} %",
+        "" if row["arm"] == recipe else _with_interval(row["recipe_minus"]),
         f"{row['parameters_added']:+,}",
         f"{row['cpu_seconds']:.0f}",
         f"{row['milliseconds']:.1f}",
@@ -149,8 +149,6 @@ def _line(cells: Sequence[str]) -> str:
 
 
 def _with_interval(difference: dict[str, Any]) -> str:
-    if difference["low"] == difference["high"] == 0:
-        return ""
     ends = f"{100 * difference['low']:+.1f} to {100 * difference['high']:+.1f}"
     return f"{100 * difference['AP']:+.1f} ({ends})"
 

@@ -14,7 +14,7 @@ from tiny_data import change_json, write_data, write_graph
 
 from detector.ablation import ablate
 from detector.ablation_arms import CONTROLS, fitting_controls, list_arms, second_stage
-from detector.ablation_report import summarize
+from detector.ablation_report import summarize, table_rows
 from detector.ablation_source import Source, resampled_ap
 from detector.ablation_variants import base_recipe, list_variants
 from detector.annotations import load_annotations
@@ -359,3 +359,14 @@ def test_end_to_end_arms_are_trained_as_runs_and_go_on_where_they_were_stopped(
     again = ablate(whole, tmp_path / "out")
     assert (folder / "end_to_end_none_0" / "model.safetensors").stat().st_mtime_ns == weights
     assert [row["metrics"] for row in again["arms"]] == [row["metrics"] for row in first["arms"]]
+
+
+def test_the_table_has_a_data_set_a_column_where_there_are_several_and_nothing_minus_itself() -> None:
+    results = [cell(arm, source, 0, 0.4) for source in ("W0", "W10") for arm in ("full", "none")]
+    head, rows = table_rows(summarize(results, "full"))
+    assert head[:5] == ["arm", "AP", "W0", "W10", "AP50"]
+    full, plain = (dict(zip(head, row, strict=True)) for row in rows)
+    assert (full["full minus it"], full["minus plain"]) == ("", "+0.0 (+0.0 to +0.0)")
+    assert (plain["full minus it"], plain["minus plain"]) == ("+0.0 (+0.0 to +0.0)", "")
+    assert (plain["W10"], plain["weights added"]) == ("40.0", "+0")
+    assert "W10" not in table_rows(summarize(results[:2], "full"))[0]
