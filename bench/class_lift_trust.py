@@ -89,7 +89,7 @@ def save_cell(name: str, count: int, work: Path) -> Path:
         given, trusted = (
             ClassLiftConfig().build(UpdateInputs(len(names), counts, own)).eval() for own in (None, own_CC)
         )
-        found[label] = [ap(given), round(trusted.diagnostics()["lift_trust"], 3), ap(trusted)]
+        found[label] = [ap(given), round(float(trusted.diagnostics()["lift_trust"]), 3), ap(trusted)]
         print(f"{name}, {count} images: {label}: {found[label]}", file=sys.stderr, flush=True)
     path.write_text(json.dumps(found, indent=1) + "\n")
     return path
