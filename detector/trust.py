@@ -17,7 +17,7 @@ image are not independent, so B is too sure of itself; it is far from 0 long bef
 is right in part still speaks for itself (half of the counts of another class, noisy labels), and stays.
 
 What was tried instead and why not: one exponent for the whole lift by maximum pseudo-likelihood of the
-annotations is 0.22 for the right corpus and 0.10 for a shuffled one; a share of right companions for each
+annotations is 0.23 for the right corpus and 0.10 for a shuffled one; a share of right companions for each
 class instead of right rows costs the right corpus one to two AP (docs/evidence.md).
 """
 
