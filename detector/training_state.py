@@ -141,7 +141,7 @@ def _set(state: TrainingState, document: dict[str, Any]) -> None:
 
 
 def _unreadable(path: Path, error: Exception) -> InputError:
-    reason = str(error).partition("\n")[0]
+    reason = str(error).partition("\n")[0].partition(". ")[0]  # after that torch advises to unpickle it
     return InputError(
         f"{path}: cannot be read: {reason}; expected the state of a stopped run; start anew with --overwrite"
     )
