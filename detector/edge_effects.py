@@ -52,7 +52,7 @@ class EdgeEffect:
     Attributes:
         graph: which of the head's graphs, from 0; None for a pair of class lift.
         classes: the two, 0..C-1; the same twice for a loop.
-        weight: of the edge, the larger of both directions; of class lift, the lift.
+        weight: of the edge, the larger of both directions; of class lift, the lift wherever the two stand.
         score: of the detection without the edge.
         messages: of class lift, what the pair says; none of a graph.
     """
@@ -137,20 +137,22 @@ def _of_updates(model: RCNN, scene: Scene, most: int) -> list[list[list[EdgeEffe
         if not isinstance(update, SpeakingUpdate):
             continue
         probability_RK = stage.class_layer(output.features_RD).float().softmax(dim=1)
-        heard_DR = update.heard(probability_RK, regions)[scene.row_D]
+        heard_DR, matrix_DR = update.heard(probability_RK, regions, scene.row_D)
         own_DC = probability_RK[scene.row_D][:, FOREGROUND]
-        excess_1CC = update.class_graphs()
-        tried = _edges_to_try(excess_1CC, own_DC, heard_DR @ probability_RK[:, FOREGROUND], most)
+        matrices = update.edge_matrices(0)
+        weight_1CC = torch.stack(matrices).abs().amax(dim=0, keepdim=True)
+        tried = _edges_to_try(weight_1CC, own_DC, heard_DR @ probability_RK[:, FOREGROUND], most)
         effects: list[list[EdgeEffect]] = [[] for _ in scene.row_D]
         for graph, first, second in tried:
-            lift = 1 + float(excess_1CC[graph, first, second])
+            lift = 1 + float(matrices[0][first, second])
             scores = _scores_without(model, scene, update, (graph, first, second))
             ways = [(first, second), (second, first)][: 1 if first == second else 2]
-            told = {about: update.told(probability_RK, about, through) for about, through in ways}
+            told = {
+                about: heard_DR * update.told(probability_RK, matrix_DR, about, through)
+                for about, through in ways
+            }
             for place, score in enumerate(scores):
-                messages = (
-                    _message(place, about, heard_DR[place] * told_R, scene) for about, told_R in told.items()
-                )
+                messages = (_message(place, about, told_DR[place], scene) for about, told_DR in told.items())
                 kept = tuple(one for one in messages if abs(one.log_odds) >= LEAST_MESSAGE)
                 effects[place].append(EdgeEffect(None, (first, second), lift, score, kept))
         found.append(effects)
@@ -181,19 +183,18 @@ def _edges_to_try(
     """Every edge of few, else those with the largest share times weight times other share: graph and classes.
 
     Args:
-        graphs_GCC: weights; of class lift they may be below 0.
+        graphs_GCC: weights, 0 or more.
         share_DC: of each detection, how much a class counts at one end of an edge.
         other_DC: the same at the other end.
         most: how many of each detection.
     """
-    weight_GCC = graphs_GCC.abs()
-    there_GCC = torch.maximum(weight_GCC, weight_GCC.mT).triu() > 0
+    there_GCC = torch.maximum(graphs_GCC, graphs_GCC.mT).triu() > 0
     if int(there_GCC.sum()) <= EVERY_EDGE:
         chosen = {(graph, first, second) for graph, first, second in torch.nonzero(there_GCC).tolist()}
         return sorted(chosen)
     chosen, size = set(), graphs_GCC.shape[-1]
     for share_C, other_C in zip(share_DC, other_DC, strict=True):
-        message_GCC = share_C[:, None] * weight_GCC * other_C
+        message_GCC = share_C[:, None] * graphs_GCC * other_C
         message = torch.where(there_GCC, message_GCC + message_GCC.mT, 0).flatten()
         for place in message.topk(min(most, len(message))).indices.tolist():
             if message[place] > 0:

@@ -58,7 +58,7 @@ from torchvision.ops import box_iou
 from detector.errors import ConfigError
 from detector.interfaces import Regions, UpdateInputs
 from detector.knowledge import BACKGROUND, FOREGROUND, lift_of
-from detector.positions import POSITIONS, lift_by_position, positions_of
+from detector.positions import POSITIONS, UNNAMED, lift_by_position, positions_of
 from detector.trust import row_trust, trusted_lift
 
 #: Two regions that overlap less are different objects, and one hears the other.
@@ -184,24 +184,31 @@ class ClassLift(nn.Module):
                 context_RC[rows] += (heard_RS * (position_RS == position)) @ speak(said_SK, excess_CC)
         return context_RC
 
-    def heard(self, probability_RK: Tensor, regions: Regions) -> Tensor:
-        """Return how much region i hears of what region j says, heard_RR: 1 / nu_j where apart, else 0."""
+    def heard(self, probability_RK: Tensor, regions: Regions, rows_D: Tensor) -> tuple[Tensor, Tensor]:
+        """Return heard_DR, 1 / nu_j where i and j are apart, else 0; and which of `edge_matrices` i hears."""
         heard_RR = torch.zeros(len(regions), len(regions), device=probability_RK.device)
         for image in range(regions.num_images):
             rows = torch.nonzero(regions.image_R == image).flatten()
             loud, heard_RS = self._hear(1 - probability_RK[rows, BACKGROUND], regions.boxes_R4[rows])
             heard_RR[rows[:, None], rows[loud]] = heard_RS
-        return heard_RR
+        if self.excess_PCC is None:
+            return heard_RR[rows_D], torch.zeros_like(heard_RR[rows_D], dtype=torch.int64)
+        position_DR = positions_of(regions.boxes_R4[rows_D], regions.boxes_R4)
+        return heard_RR[rows_D], (position_DR + 1) % (UNNAMED + 1)
 
-    def told(self, probability_RK: Tensor, about: int, through: int) -> Tensor:
-        """Return lambda (m_j(about) - the same with L = 1 for this pair), (R,)."""
-        own_RC, excess_C = probability_RK[:, FOREGROUND], self.excess_CC[:, about]
-        sum_R = own_RC @ excess_C
-        return self.strength * (sum_R.log1p() - (sum_R - own_RC[:, through] * excess_C[through]).log1p())
+    def told(self, probability_RK: Tensor, matrix_DR: Tensor, about: int, through: int) -> Tensor:
+        """Return lambda (m_j(about) - the same with L = 1 for this pair), (D, R)."""
+        own_RC = probability_RK[:, FOREGROUND]
+        told_MR = []
+        for excess_CC in self.edge_matrices(0):
+            sum_R = own_RC @ excess_CC[about]
+            without_R = sum_R - own_RC[:, through] * excess_CC[about, through]
+            told_MR.append(self.strength * (sum_R.log1p() - without_R.log1p()))
+        return torch.stack(told_MR).gather(0, matrix_DR)
 
-    def class_graphs(self) -> Tensor:
-        """Return L - 1, (1, C, C); by position (0, C, C): a pair has one in each, and none to take out."""
-        return self.excess_CC[None] if self.excess_PCC is None else self.excess_PCC[:0]
+    def edge_matrices(self, graph: int) -> list[Tensor]:
+        """Return L - 1, then by position L^p - 1; there is one graph."""
+        return [self.excess_CC, *(() if self.excess_PCC is None else self.excess_PCC)]
 
     def forget(self) -> None:
         """Do nothing: nothing is kept."""

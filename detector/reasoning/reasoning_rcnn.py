@@ -184,6 +184,10 @@ class ReasoningHead(nn.Module):
         """Return a view of E without background, (G, C, C)."""
         return self.graphs[:, -self.num_classes :, -self.num_classes :]
 
+    def edge_matrices(self, graph: int) -> list[Tensor]:
+        """Return a view of one graph without background."""
+        return [self.class_graphs()[graph]]
+
     def class_attention(self, pooled_RCPP: Tensor, regions: Regions) -> Tensor:
         """Return alpha of each image without background, (B, C)."""
         features_RD, _ = self.region(pooled_RCPP, regions)

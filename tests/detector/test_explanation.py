@@ -28,6 +28,7 @@ from detector.explanation import Explanation, explain, to_document
 from detector.head_views import ClassHead, RegionHead, without_edge
 from detector.interfaces import HeadConfig, TwoLinearConfig
 from detector.overrides import override
+from detector.positions import POSITIONS, UNNAMED, PositionCounts, positions_of
 from detector.rcnn import RCNN, build_model
 from detector.reasoning.class_lift import ClassLiftConfig, speak
 from detector.reasoning.reasoning_rcnn import ReasoningConfig
@@ -216,13 +217,25 @@ def test_the_command_writes_json_and_pictures(tmp_path: Path, capsys: pytest.Cap
     assert "attention: " in capsys.readouterr().out
 
 
-def lift_model(counts_CC: torch.Tensor, strength: float = 2.0) -> RCNN:
-    stage = StageConfig(TwoLinearConfig(16), score_update=ClassLiftConfig(strength=strength))
+def lift_model(counts_CC: torch.Tensor, strength: float = 2.0, *, positions: bool = False) -> RCNN:
+    update = ClassLiftConfig(strength=strength, positions=positions)
+    counted = position_counts() if positions else None
+    stage = StageConfig(TwoLinearConfig(16), score_update=update)
     torch.manual_seed(0)
-    return loud(build_model(tiny_config(stages=(stage,), **LOW), NUM_CLASSES, None, counts_CC))
+    config = tiny_config(stages=(stage,), **LOW)
+    return loud(build_model(config, NUM_CLASSES, None, counts_CC, None, counted))
 
 
 CORPUS = torch.eye(NUM_CLASSES) * 90 + 1
+kinds_of_lift = pytest.mark.parametrize("positions", [False, True], ids=["anywhere", "by position"])
+
+
+def position_counts() -> PositionCounts:
+    """Counts in which a class at a place says something about the one seen from it, and not the reverse."""
+    size = (len(POSITIONS), NUM_CLASSES, NUM_CLASSES)
+    counts_PCC = torch.randint(0, 30, size, generator=torch.Generator().manual_seed(5)).double()
+    index = counts_PCC.nonzero().T
+    return PositionCounts(NUM_CLASSES, index, counts_PCC[tuple(index)])
 
 
 def test_class_lift_hears_other_objects() -> None:
@@ -239,27 +252,34 @@ def test_class_lift_hears_other_objects() -> None:
     assert not any(one.edges for one in found["nothing"])
 
 
-def test_the_score_without_a_pair_is_that_of_class_lift_where_its_lift_is_one() -> None:
-    model = lift_model(CORPUS)
-    before, excess_CC = scores_of(model), model.stages[0].score_update.excess_CC
-    kept = excess_CC.clone()
+@kinds_of_lift
+def test_the_score_without_a_pair_is_that_of_class_lift_where_its_lift_is_one(positions: bool) -> None:
+    model = lift_model(CORPUS, positions=positions)
+    update = model.stages[0].score_update
+    excess = [update.excess_CC, *(update.excess_PCC if positions else ())]
+    before, kept = scores_of(model), [matrix.clone() for matrix in excess]
     found = explained(model).detections
-    assert torch.equal(excess_CC, kept)
+    assert all(map(torch.equal, excess, kept))
     effects = [(detection, edge) for detection in found for edge in detection.edges]
     assert effects
     for detection, edge in effects:
         label = detection.class_index + 1
         row = int((before[:, label] - detection.score).abs().argmin())
         assert edge.graph is None
-        assert edge.weight == pytest.approx(1 + float(kept[edge.classes]))
-        excess_CC[edge.classes] = excess_CC[edge.classes[::-1]] = 0
+        assert edge.weight == pytest.approx(1 + float(kept[0][edge.classes]))
+        for matrix in excess:
+            matrix[edge.classes] = matrix[edge.classes[::-1]] = 0
         assert scores_of(model)[row, label].item() == pytest.approx(edge.score, abs=1e-6)
-        excess_CC.copy_(kept)
+        for matrix, before_it in zip(excess, kept, strict=True):
+            matrix.copy_(before_it)
 
 
-def test_what_a_pair_says_is_the_context_that_goes_with_it_and_is_told_apart_by_who_says_it() -> None:
-    """Context of all regions with and without the pair, and the messages of the regions on each object."""
-    model = lift_model(CORPUS, strength=0.7)
+@kinds_of_lift
+def test_what_a_pair_says_is_the_context_that_goes_with_it_and_is_told_apart_by_who_says_it(
+    positions: bool,
+) -> None:
+    """Context with and without the pair, of all regions and, by hand, of those on each object."""
+    model = lift_model(CORPUS, strength=0.7, positions=positions)
     found = explained(model).detections
     update, layer = model.stages[0].score_update, model.stages[0].class_layer
     with torch.no_grad():
@@ -268,38 +288,48 @@ def test_what_a_pair_says_is_the_context_that_goes_with_it_and_is_told_apart_by_
         proposed, _ = model.proposals(batch, model.backbone(batch.tensors), None)
         probability_RK = layer(model.walk(proposed)[1][0].features_RD).softmax(dim=1)
         scores_RK = model.score(regions)
-        heard_RR = update.heard(probability_RK, proposed)
-        torch.testing.assert_close(
-            heard_RR @ speak(probability_RK, update.excess_CC), update.listen(probability_RK, proposed)
-        )
+        boxes_R4 = proposed.boxes_R4
+        overlap_RR = box_iou(boxes_R4, boxes_R4)
+        voices_R = ((overlap_RR > 0.4).float() @ (1 - probability_RK[:, 0])).clamp(min=1)
+        place_RR = positions_of(boxes_R4, boxes_R4) if positions else torch.full_like(overlap_RR, UNNAMED)
+
+        def said_to(row: int) -> torch.Tensor:
+            """What each region says to one about every class, (R, C)."""
+            lifts = [*(update.excess_PCC if positions else [None] * len(POSITIONS)), update.excess_CC]
+            said = [
+                speak(probability_RK[j : j + 1], lifts[int(place_RR[row, j])])[0]
+                for j in range(len(boxes_R4))
+            ]
+            return 0.7 * torch.stack(said) * ((overlap_RR[row] < 0.3) / voices_R)[:, None]
+
         told = 0
         for place, one in enumerate(found):
             row = int((scores_RK[:, one.class_index + 1] - one.score).abs().argmin())
+            context_C = 0.7 * update.listen(probability_RK, proposed)[row]
+            said_RC = said_to(row)
+            torch.testing.assert_close(said_RC.sum(dim=0), context_C, rtol=1e-4, atol=1e-4)
             for edge in one.edges:
-                context_RC = update.listen(probability_RK, proposed)
-                said_RC = speak(probability_RK, update.excess_CC)
                 with without_edge(update, 0, *edge.classes):
-                    difference_RC = 0.7 * (context_RC - update.listen(probability_RK, proposed))
-                    less_RC = 0.7 * (said_RC - speak(probability_RK, update.excess_CC))
+                    less_RC = said_RC - said_to(row)
                 assert {message.about for message in edge.messages} <= set(edge.classes)
                 for message in edge.messages:
-                    expected = difference_RC[row, message.about].item()
+                    expected = float(less_RC[:, message.about].sum())
                     assert message.log_odds == pytest.approx(expected, abs=1e-4)
                     sizes = [abs(part) for _, part in message.senders]
                     assert sizes == sorted(sizes, reverse=True)
                     for other, part in message.senders:
                         on_it = box_iou(found[other].box_4[None], regions.boxes_R4)[0] >= 0.5
-                        parts = heard_RR[row] * less_RC[:, message.about]
-                        assert part == pytest.approx(float(parts[on_it].sum()), abs=1e-4)
+                        assert part == pytest.approx(float(less_RC[on_it, message.about].sum()), abs=1e-4)
                         assert other != place
                         told += 1
         assert told > 3
 
 
+@kinds_of_lift
 def test_of_many_pairs_the_one_that_moves_a_score_most_is_among_those_tried(
-    monkeypatch: pytest.MonkeyPatch,
+    positions: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    model = lift_model(CORPUS)
+    model = lift_model(CORPUS, positions=positions)
     every = explained(model).detections
     monkeypatch.setattr("detector.edge_effects.EVERY_EDGE", 0)
     few = explained(model).detections
