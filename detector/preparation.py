@@ -146,4 +146,7 @@ def identity_of(inputs: Inputs, init: Path | None) -> str:
         for name in columns:
             digest.update(np.ascontiguousarray(getattr(split, name)).tobytes())
         digest.update("\n".join(split.file_names.tolist()).encode())
+        if split.segmentation_N is not None:
+            for part in (split.segmentation_N.offsets, split.segmentation_N.bytes_M):
+                digest.update(np.ascontiguousarray(part).data)
     return digest.hexdigest()

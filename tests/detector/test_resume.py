@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import torch
 from tiny_data import change_json, write_data
 
 from detector import training_loop
+from detector.annotations import load_annotations
 from detector.config import Config
 from detector.errors import ConfigError, InputError, OutputExistsError
 from detector.overrides import override
+from detector.preparation import Inputs, identity_of
 from detector.recipes import load_recipe
 from detector.train import train
 
@@ -176,6 +179,30 @@ def test_a_run_goes_on_only_with_the_same_settings_and_data(data: Path, tmp_path
         train(config(), data, run, resume=True, quiet=True)
     (run / "state.pt").write_bytes(kept["state.pt"])
     assert {path.name: path.read_bytes() for path in run.iterdir()} == kept
+
+
+def test_other_masks_on_the_same_boxes_are_other_data(data: Path) -> None:
+    def draw(share: float) -> Callable[[dict[str, Any]], None]:
+        """Give each box a mask that fills so much of its height."""
+
+        def change(document: dict[str, Any]) -> None:
+            for box in document["annotations"]:
+                left, top, width, height = box["bbox"]
+                right, bottom = left + width, top + share * height
+                box["segmentation"] = [[left, top, right, top, right, bottom, left, bottom]]
+
+        return change
+
+    def identity(*, masks: bool) -> str:
+        annotations = load_annotations(data, "train", masks=masks)
+        return identity_of(Inputs(annotations, annotations, []), None)
+
+    found = []
+    for share in (1.0, 0.5):
+        change_json(data / "train.json", draw(share))
+        found.append((identity(masks=False), identity(masks=True)))
+    assert found[0][0] == found[1][0], "a detector without a mask branch does not read them"
+    assert found[0][1] != found[1][1]
 
 
 def test_state_is_read_without_running_what_is_in_it(data: Path, tmp_path: Path) -> None:
