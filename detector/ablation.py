@@ -137,7 +137,8 @@ def check_out(out: Path) -> None:
         OutputExistsError: it holds something that is not of an experiment.
         DetectorError: it is a file, or the folder around it does not exist.
     """
-    begun = (out / EXPERIMENT_FILE).is_file() or any(out.glob("*/cells"))
+    # Another experiment's worlds and base detectors, copied here, are a beginning too.
+    begun = any(out.glob(EXPERIMENT_FILE)) or any(out.glob("*/cells")) or any(out.glob("*/base/config.json"))
     check_folder_free(out, overwrite=begun)
 
 

@@ -1,6 +1,7 @@
 """Experiments: arms that differ in one thing, cells that are not made twice, and what they say together."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,22 @@ def test_a_base_of_two_stages_is_refused(source: Source, tmp_path: Path) -> None
     write_run(tmp_path / "stacked", load_recipe("stacked_plain_sample"), source.data)
     with pytest.raises(ConfigError, match="found 2 stages; expected a detector with one plain stage"):
         ablate(experiment(source, init=tmp_path / "stacked"), tmp_path / "out")
+
+
+def test_a_base_detector_that_was_copied_from_another_experiment_is_not_trained_again(
+    source: Source, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    quick = {"train.epochs": 1}
+    whole = experiment(source, controls=(), init=None, base_settings=quick)
+    ablate(whole, out)
+    shutil.copytree(out / "data" / "base", tmp_path / "copy" / "data" / "base")
+    trained = (tmp_path / "copy" / "data" / "base" / "model.safetensors").stat().st_mtime_ns
+    ablate(whole, tmp_path / "copy")
+    assert (tmp_path / "copy" / "data" / "base" / "model.safetensors").stat().st_mtime_ns == trained
+    cells = [folder / "data" / "cells" / "none_0.json" for folder in (out, tmp_path / "copy")]
+    one, other = (json.loads(path.read_text())["resampled_AP"] for path in cells)
+    assert one == other
 
 
 def test_a_folder_of_something_else_is_left_alone(source: Source, tmp_path: Path) -> None:
