@@ -12,7 +12,8 @@ nothing: a detector's other classes are not known, so the share of foreground ca
 
 The strength lambda may be learned from annotated images: right(i) ~ sigma(a logit(s_i) + b + g u_i) by
 maximum likelihood, lambda = max(0, g / a). A detection is right when it overlaps a box of its class that no
-better one has taken, by 0.5 or more. A graph that is of no use gets a strength near 0.
+better one has taken, by 0.5 or more. A graph that is of no use gets a strength near 0. And its rows may be
+trusted as far as other annotated images bear them out (`detector.trust`).
 """
 
 from pathlib import Path
@@ -28,6 +29,7 @@ from detector.coco_results import Results, read_results, save_results
 from detector.detections import Detections
 from detector.errors import ConfigError, OutputExistsError
 from detector.knowledge import lift_of, load_knowledge
+from detector.trust import count_pairs, row_trust, trusted_lift
 
 #: As in reasoning/class_lift.py: less overlap, another object; more overlap, the same one.
 APART_IOU, SAME_IOU = 0.3, 0.4
@@ -48,6 +50,7 @@ def rescore_file(
     annotations: Path | None = None,
     strength: float | None = 0.5,
     learn_images: int = 100,
+    trust: Path | None = None,
     seed: int = 0,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -61,6 +64,8 @@ def rescore_file(
         annotations: COCO JSON of the images, or of some of them; its categories name the classes.
         strength: lambda; None: learned from the first `learn_images` annotated images.
         learn_images: how many; AP is of the others then.
+        trust: COCO JSON of other images, such as those of the training: the graph counts as far as its boxes
+            bear it out (`detector.trust`). None: as it is.
         seed: of the shuffled graph.
         overwrite: replace `out`.
 
@@ -78,10 +83,13 @@ def rescore_file(
     truth = read_annotations(annotations) if annotations else None
     results = read_results(detections, truth)
     lift_CC = load_lift(graph, results)
+    own_CC = None if trust is None else _pairs_of(trust, results)
     learned_from, evaluated = _divided(truth, learn_images if strength is None else 0)
     order = np.random.default_rng(seed).permutation(len(lift_CC))
     scores_by_name, strengths = {"before": results.score_N}, {"before": 0.0}
     for name, lift in (("after", lift_CC), ("shuffled", lift_CC[np.ix_(order, order)])):
+        if own_CC is not None:
+            lift = trusted_lift(torch.from_numpy(lift), row_trust(torch.from_numpy(lift), own_CC)).numpy()
         context_N = context_of(results, lift)
         chosen = strength
         if chosen is None:
@@ -119,6 +127,12 @@ def load_lift(graph: Path, results: Results) -> np.ndarray:
             "build-cooccurrence"
         )
     return np.asarray(lift_of(counts_CC, SMOOTHING))
+
+
+def _pairs_of(path: Path, results: Results) -> torch.Tensor:
+    """Count the pairs of boxes of a file in the order of the results' classes."""
+    annotations = read_annotations(path)
+    return count_pairs(annotations.with_classes(results.class_names, owner="the detections"))
 
 
 def context_of(results: Results, lift_CC: np.ndarray) -> np.ndarray:

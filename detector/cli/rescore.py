@@ -35,6 +35,12 @@ from detector.cli.output import echo_json
     help="With auto: so many images to learn from; AP is of the others.",
 )
 @click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    metavar="ANNOTATIONS",
+    help="COCO JSON of other images, such as train.json: the graph counts as far as its boxes bear it out.",
+)
+@click.option(
     "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the shuffled control graph."
 )
 @click.option("--overwrite", is_flag=True, default=False, help="Replace --out.")
@@ -46,6 +52,7 @@ def rescore_command(
     annotations: Path | None,
     strength: str,
     learn_images: int,
+    trust: Path | None,
     seed: int,
     overwrite: bool,
     as_json: bool,
@@ -67,6 +74,7 @@ def rescore_command(
         annotations=annotations,
         strength=None if strength == "auto" else _number(strength),
         learn_images=learn_images,
+        trust=trust,
         seed=seed,
         overwrite=overwrite,
     )

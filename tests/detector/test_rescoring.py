@@ -170,6 +170,26 @@ def test_a_right_graph_helps_and_a_shuffled_one_is_printed_beside_it(
             assert abs(ap["shuffled"] - ap["before"]) < 0.02  # a useless graph is not trusted
 
 
+def test_with_trust_a_wrong_graph_does_no_harm_and_a_right_one_helps(tmp_path: Path) -> None:
+    truth, found = world()
+    dets, annotations = write(tmp_path / "d.json", found), write(tmp_path / "a.json", truth)
+    train = write(tmp_path / "train.json", world(seed=1)[0])
+    wrong = COUNTS[[2, 1, 0, 3]][:, [2, 1, 0, 3]]  # cups with cars, tyres with kettles
+    ap = {}
+    for name, counts in (("right", COUNTS), ("wrong", wrong)):
+        graph = write_graph(tmp_path / "g.npz", counts)
+        for trust in (None, train):
+            report = rescore_file(
+                graph, dets, tmp_path / "o.json", annotations=annotations, trust=trust, overwrite=True
+            )
+            before = report["metrics"]["before"]["AP"]
+            ap[name, trust is not None] = report["metrics"]["after"]["AP"] - before
+    assert ap["right", True] == pytest.approx(ap["right", False], abs=0.01)
+    assert ap["right", True] > 0.08
+    assert ap["wrong", False] < -0.05
+    assert ap["wrong", True] > -0.005
+
+
 def test_what_cannot_be_rescored_is_one_clear_line(tmp_path: Path) -> None:
     graph, good = write_graph(tmp_path / "g.npz"), results()
 
