@@ -11,13 +11,13 @@ after it gave, on every image it was checked on, what the detector itself gives.
 
 import json
 import logging
+import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import signature
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import torch
@@ -27,9 +27,10 @@ from torch import Tensor, nn
 from detector.checkpoint import TrainedRun, load_run
 from detector.data import load_image
 from detector.errors import ConfigError, DetectorError, InputError, MissingResourceError, OutputExistsError
+from detector.export_operators import onnx_operators, program_operators
 from detector.files import atomic_path
 from detector.knowledge import FOREGROUND
-from detector.nms import GreedyNMSConfig
+from detector.nms import SoftNMSConfig
 from detector.predict import find_media
 from detector.rcnn import RCNN
 
@@ -38,6 +39,10 @@ OPSET = 16  # the first whose RoIAlign is that of torchvision
 
 #: Files that an export is checked on at most; each also mirrored, and an image without anything.
 MOST_IMAGES = 8
+
+#: How far that image is from grey. On one that is the same everywhere, places score alike, and which of them
+#: comes first is nobody's promise.
+GREY_NOISE = 0.01
 
 #: What may differ between the detector and its export: another order of the same float32 sums.
 BOX_TOLERANCE_PX = 0.05
@@ -115,7 +120,7 @@ def export_run(
         overwrite: replace `out`.
 
     Raises:
-        ConfigError: the format is not known, or duplicate removal is not greedy NMS.
+        ConfigError: the format is not known, or duplicate removal is Soft-NMS.
         InputError: see `load_run` and `find_media`; or nothing was detected in the images, so that the check
             would say nothing.
         MissingResourceError: onnx or onnxruntime is not installed.
@@ -179,10 +184,10 @@ def _check_onnx() -> None:
 def _check_exportable(run: TrainedRun) -> None:
     """Refuse what an exporter would follow for one image only, and so get wrong for others."""
     removal = run.config.model.duplicate_removal
-    if not isinstance(removal, GreedyNMSConfig):
+    if isinstance(removal, SoftNMSConfig):
         raise ConfigError(
-            f"{run.folder}: its duplicate removal is {type(removal).__name__.removesuffix('Config')}; "
-            "expected greedy NMS, the only one that can be exported"
+            f"{run.folder}: its duplicate removal is Soft-NMS, which takes one box after the other and "
+            "cannot be exported; expected greedy NMS or a learned one"
         )
 
 
@@ -197,7 +202,9 @@ def _load_pictures(paths: Sequence[Path], size: tuple[int, int] | None) -> list[
         pixels = Image.fromarray(load_image(file.path).permute(1, 2, 0).numpy())
         fitted = np.array(pixels.resize((width, height), Image.Resampling.BILINEAR))
         pictures.append(torch.from_numpy(fitted).permute(2, 0, 1).float().div(255).contiguous())
-    return [*pictures, *(picture.flip(-1) for picture in pictures), torch.full_like(pictures[0], 0.5)]
+    noise = torch.rand(pictures[0].shape, generator=torch.Generator().manual_seed(0))
+    grey = 0.5 + GREY_NOISE * (2 * noise - 1)
+    return [*pictures, *(picture.flip(-1) for picture in pictures), grey]
 
 
 def _export_onnx(plain: PlainDetector, example: Tensor, path: Path, metadata: dict[str, str]) -> Runner:
@@ -205,15 +212,16 @@ def _export_onnx(plain: PlainDetector, example: Tensor, path: Path, metadata: di
     import onnx
 
     tracing = {"dynamo": False} if "dynamo" in signature(torch.onnx.export).parameters else {}
-    torch.onnx.export(
-        plain,
-        (example,),
-        str(path),
-        opset_version=OPSET,
-        input_names=["image"],
-        output_names=["boxes", "classes", "scores"],
-        **tracing,  # type: ignore[arg-type]
-    )
+    with onnx_operators(OPSET):
+        torch.onnx.export(
+            plain,
+            (example,),
+            str(path),
+            opset_version=OPSET,
+            input_names=["image"],
+            output_names=["boxes", "classes", "scores"],
+            **tracing,  # type: ignore[arg-type]
+        )
     document = onnx.load(str(path))
     onnx.helper.set_model_props(document, metadata)
     onnx.save(document, str(path))
@@ -236,7 +244,7 @@ def _onnx_runner(path: Path) -> Runner:
 
 def _export_program(plain: PlainDetector, example: Tensor, path: Path, metadata: dict[str, str]) -> Runner:
     """Write torch.export's program, and read it again."""
-    with _followable_nms():
+    with program_operators():
         program = torch.export.export(plain, (example,), strict=True)
     with path.open("wb") as written:
         torch.export.save(program, written, extra_files={"metadata.json": json.dumps(metadata)})
@@ -253,41 +261,22 @@ def _export_program(plain: PlainDetector, example: Tensor, path: Path, metadata:
 
 @contextmanager
 def _without_remarks() -> Iterator[None]:
-    """Silence what exporters say about how they trace: the comparison says whether it matters."""
-    before = logging.root.manager.disable
+    """Silence what exporters say about how they trace: the comparison says whether it matters.
+
+    Where it fails, torch prints all that it has traced; it does so below Python's own stdout.
+    """
+    before, stdout = logging.root.manager.disable, os.dup(1)
     logging.disable(logging.WARNING)
+    with Path(os.devnull).open("wb") as nowhere:
+        os.dup2(nowhere.fileno(), 1)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
+        os.dup2(stdout, 1)
+        os.close(stdout)
         logging.disable(before)
-
-
-@contextmanager
-def _followable_nms() -> Iterator[None]:
-    """Have torchvision's batched NMS go the one of its two ways that asks for no number of boxes."""
-    with (
-        mock.patch("torchvision.ops.boxes.batched_nms", _shifted_nms),
-        mock.patch("detector.boxes.batched_nms", _shifted_nms),
-    ):
-        yield
-
-
-def _shifted_nms(boxes_N4: Tensor, score_N: Tensor, group_N: Tensor, iou: float) -> Tensor:
-    """NMS within groups: each group is shifted to a place of its own.
-
-    torch.export takes for granted that NMS keeps two boxes or more. Two that always stay, behind all others,
-    make that true.
-    """
-    farthest = torch.cat([boxes_N4.flatten(), boxes_N4.new_zeros(1)]).max()
-    shifted_N4 = boxes_N4 + (group_N.to(boxes_N4) * (farthest + 1))[:, None]
-    apart_24 = boxes_N4.new_tensor([[-2, -2, -1, -1], [-4, -4, -3, -3]])
-    last_2 = score_N.new_full((2,), -torch.inf)
-    keep_N: Tensor = torch.ops.torchvision.nms(
-        torch.cat([shifted_N4, apart_24]), torch.cat([score_N, last_2]), iou
-    )
-    return keep_N[:-2]
 
 
 def _compare(plain: PlainDetector, runner: Runner, pictures: Sequence[Tensor]) -> tuple[int, float, float]:

@@ -132,7 +132,7 @@ def weigh(query: Tensor, key: Tensor, geometry: Tensor | None) -> Tensor:
 def take_pairs(table: Tensor, box: Tensor) -> Tensor:
     """Take (V, heads, N, N) out of a table of all boxes, (heads, U, U), by the (V, N) boxes of each set."""
     pairs = box[:, :, None] * table.shape[-1] + box[:, None, :]
-    return F.embedding(pairs, table.flatten(1).T).movedim(-1, 1)
+    return F.embedding(pairs, table.flatten(1).T).permute(0, 3, 1, 2)
 
 
 def embed(modules: Sequence[ObjectRelation], boxes: Tensor, seen: Tensor, form: Form) -> list[Place]:

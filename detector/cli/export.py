@@ -55,7 +55,7 @@ def export_command(
     It takes one image, (3, height, width) float32 in 0..1 of one size, and gives boxes (xyxy px), classes
     (positions in the metadata's class list) and scores; graph and NMS are inside, masks are not. What it
     gives is compared with the detector on the images, on their mirror images and on an empty one; where it
-    differs, no file is left and the exit code is 1. Greedy NMS only.
+    differs, no file is left and the exit code is 1. Soft-NMS is refused.
 
     Example: detector export run --format onnx --images data/sample/images --out run.onnx
     """

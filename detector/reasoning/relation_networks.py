@@ -284,7 +284,8 @@ class LearnedRemoval(nn.Module):
         """
         ranks = torch.arange(rows_VN.shape[1], device=boxes_R4.device) + self.first_rank
         features = self.appearance(features_RD)[rows_VN] + self.rank(sinusoids(ranks, self.rank_width))
-        regions_U, box_VN = torch.unique(rows_VN, return_inverse=True)
+        regions_U, box = torch.unique(rows_VN, return_inverse=True)
+        box_VN = box.reshape(rows_VN.shape)  # of ONNX it comes flat
         boxes_U4 = boxes_R4[regions_U]
         (place,) = embed([self.relation], boxes_U4, boxes_U4, self.config.form)
         features = self.relation.of_sets(features, place, box_VN).relu()
@@ -300,11 +301,15 @@ class LearnedRemoval(nn.Module):
         return classes_V, scores_NC[:count, classes_V].T, rows_NC[:count, classes_V].T
 
     def _detect(self, scores_RK: Tensor, boxes_R4: Tensor, features_RD: Tensor) -> dict[str, Tensor]:
-        unwanted_C = torch.zeros(self.inputs.num_classes, dtype=torch.bool, device=boxes_R4.device)
-        classes_V, first_VN, rows_VN = self._best_first(scores_RK, unwanted_C)
+        # The first class always takes part, though it may have no detections: runtimes of exported files
+        # have no empty attention.
+        first_C = torch.arange(self.inputs.num_classes, device=boxes_R4.device) == 0
+        classes_V, first_VN, rows_VN = self._best_first(scores_RK, first_C)
         scores_VN = first_VN * self.classify(features_RD, boxes_R4, rows_VN).mean(dim=-1)
         solid_R = (boxes_R4[:, 2:] > boxes_R4[:, :2]).all(dim=1)
-        kept = torch.nonzero((scores_VN > self.inputs.score_threshold) & solid_R[rows_VN], as_tuple=True)
+        above_C = (scores_RK[:, FOREGROUND] > self.config.class_threshold).any(dim=0)
+        good_VN = (scores_VN > self.inputs.score_threshold) & above_C[classes_V, None]
+        kept = torch.nonzero(good_VN & solid_R[rows_VN], as_tuple=True)
         scores, order = scores_VN[kept].sort(descending=True, stable=True)
         label, rank = (index[order[: self.inputs.limit]] for index in kept)
         return {

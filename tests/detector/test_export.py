@@ -1,15 +1,18 @@
 """Exports run without the detector and give what it gives; one that does not is not left behind."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from tiny_data import write_data
+from tiny_data import change_json, write_data
+from torchvision.ops import ps_roi_align
 
 import detector.export as module
 from detector import load
@@ -22,6 +25,7 @@ from detector.errors import (
     OutputExistsError,
 )
 from detector.export import Columns, Runner, export_run
+from detector.export_operators import position_sensitive
 from detector.nms import SoftNMSConfig
 from detector.overrides import override
 from detector.recipes import load_recipe
@@ -87,6 +91,8 @@ def run_program(path: Path) -> tuple[Runner, dict[str, str]]:
         ("reasoning_rcnn_sample", "onnx"),
         ("reasoning_rcnn_sample", "torch-export"),
         ("sgrn_sample", "onnx"),
+        ("light_head_sample", "onnx"),
+        ("relation_nms_sample", "onnx"),
     ],
 )
 def test_an_export_alone_gives_what_the_detector_gives(
@@ -95,13 +101,14 @@ def test_an_export_alone_gives_what_the_detector_gives(
     if form == "onnx":
         pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
     run, out = make_run(recipe), tmp_path / "export"
-    done = export_run(run, out, format=form, images=[data / "images" / "train_0.png"], threshold=0.02)
+    threshold = 0.0 if recipe == "relation_nms_sample" else 0.02  # its scores are products
+    done = export_run(run, out, format=form, images=[data / "images" / "train_0.png"], threshold=threshold)
     assert (done.height, done.width, done.images_checked) == (64, 64, 3)
     assert done.detections_compared > 0
     assert done.box_difference_px < 0.01
     assert done.score_difference < 1e-4
     runner, metadata = (run_onnx if form == "onnx" else run_program)(out)
-    detect = load(run, threshold=0.02, device="cpu")
+    detect = load(run, threshold=threshold, device="cpu")
     classes = json.loads(metadata["classes"])
     assert classes == list(detect.class_names)
     assert metadata["recipe"] == recipe
@@ -127,6 +134,69 @@ def test_a_stage_that_keeps_its_regions_is_exported_too(
     assert done.detections_compared > done.images_checked
     assert done.box_difference_px < 0.01
     assert done.score_difference < 1e-4
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch-export"])
+def test_exported_learned_removal_also_finds_nothing(
+    make_run: Callable[[str], Path], data: Path, tmp_path: Path, form: str
+) -> None:
+    """As where no class is above the threshold under which a class does not take part."""
+    if form == "onnx":
+        pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
+    run, image = tmp_path / "run", data / "images" / "train_0.png"
+    shutil.copytree(make_run("relation_nms_sample"), run)
+    pictures = module._load_pictures([image], None)
+    plain = module.PlainDetector(module.load_run(run, torch.device("cpu")).model)
+    best: list[float] = []
+    plain.model.duplicate_removal.register_forward_pre_hook(
+        lambda _, given: best.append(float(given[0][:, 1:].max()))
+    )
+    with torch.no_grad():
+        for picture in pictures:
+            plain(picture)
+    assert best[0] > best[-1], "an object is surer than noise"
+    threshold = (best[0] + best[-1]) / 2
+    change_json(
+        run / "config.json",
+        lambda config: config["settings"].update({"model.duplicate_removal.class_threshold": threshold}),
+    )
+    export_run(run, tmp_path / "export", format=form, images=[image], threshold=0.0)
+    runner, _ = (run_onnx if form == "onnx" else run_program)(tmp_path / "export")
+    assert [len(runner(picture)[0]) > 0 for picture in (pictures[0], pictures[-1])] == [True, False]
+
+
+@pytest.mark.parametrize("points", [1, 2, 3])
+def test_position_sensitive_pooling_is_that_of_torchvision(points: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    maps = torch.randn(2, 3 * 25, 12, 17, generator=generator)
+    corners = torch.rand(40, 2, generator=generator) * 200 - 20
+    sides = torch.rand(40, 2, generator=generator) * 150
+    sides[:3] = 0
+    image = torch.randint(0, 2, (40, 1), generator=generator).float()
+    boxes = torch.cat([image, corners, corners + sides], dim=1)
+    expected = ps_roi_align(maps, boxes, 5, 1 / 16, points)
+    assert torch.equal(position_sensitive(maps, boxes, 5, 1 / 16, points), expected)
+
+
+def test_a_failed_export_leaves_stdout_to_the_command(
+    make_run: Callable[[str], Path],
+    data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("onnx", reason="onnx is not installed (extra onnx)")
+    monkeypatch.setattr(module, "onnx_operators", lambda opset: nullcontext())
+    with pytest.raises(
+        DetectorError, match=r"recipe light_head_sample cannot be exported as onnx: .*ps_roi_al"
+    ):
+        export_run(
+            make_run("light_head_sample"),
+            tmp_path / "out",
+            format="onnx",
+            images=[data / "images/train_0.png"],
+        )
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize("wrong", ["box", "score", "class", "fewer", "failure"])
@@ -177,7 +247,7 @@ def test_what_cannot_be_exported_is_refused_in_one_line(
         export_run(run, out, format="tflite", images=images)
     trained = module.load_run(run, torch.device("cpu"))
     soft = replace(trained.config.model, duplicate_removal=SoftNMSConfig())
-    with pytest.raises(ConfigError, match="its duplicate removal is SoftNMS; expected greedy NMS"):
+    with pytest.raises(ConfigError, match=r"its duplicate removal is Soft-NMS, which .* expected greedy NMS"):
         module._check_exportable(replace(trained, config=replace(trained.config, model=soft)))
     with pytest.raises(InputError, match="the detector finds nothing in them"):
         module._compare(lambda image: no_detections(), lambda image: none_found(), [torch.zeros(3, 8, 8)])
