@@ -162,7 +162,7 @@ def pair_weights(
     Arguments are those of `embed`.
     """
     (centre, size), (seen_centre, seen_size) = _centre_and_size(boxes), _centre_and_size(seen)
-    layers = [layer for module in modules if (layer := module.geometry) is not None]
+    layers = [module.geometry for module in modules if module.geometry is not None]
     with torch.autocast(boxes.device.type, enabled=False):
         of_distance, of_ratio = torch.cat([layer.weight for layer in layers]).chunk(2, dim=1)
         bias_H1 = torch.cat([layer.bias for layer in layers])[:, None]
