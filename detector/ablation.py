@@ -22,7 +22,7 @@ from detector.frozen_cell import FrozenCell, drop_source, keep_source
 from detector.overrides import override
 from detector.plotting import has_matplotlib
 from detector.recipes import load_recipe
-from detector.training_cell import TrainingCell, train_in
+from detector.training_cell import TrainingCell, is_other_run, train_in
 from detector.workers import Workers, start_workers
 from detector.worlds import BASE_EPOCHS, World, make_world
 
@@ -160,5 +160,6 @@ def prepare_source(experiment: Experiment, out: Path, place: World | Path, *, ov
         if isinstance(place, World) and place.family in BASE_EPOCHS:
             settings["train.epochs"] = BASE_EPOCHS[place.family]
         config = override(base_recipe(experiment.recipe), {**settings, **(experiment.base_settings or {})})
-        train_in(source.base, config, source, device=experiment.device, overwrite=overwrite)
+        again = overwrite and is_other_run(source.base, config)
+        train_in(source.base, config, source, device=experiment.device, again=again)
     return source

@@ -26,7 +26,7 @@ class TrainingCell:
         variant: the arm; its configuration has the seed.
         resamples: how often the test images are drawn again.
         device: "auto", "cpu" or "cuda".
-        overwrite: train again where the run folder is of other settings.
+        overwrite: train again where the result or the run folder is of other settings.
     """
 
     source: Source
@@ -68,6 +68,8 @@ class TrainingCell:
         """
         source, config, folder = self.source, self.variant.config, self.source.folder / self.name
         graph = source.graph_file(self.variant.graph, config.train.seed)
+        # A result that is there is of another base or graph, which a run folder does not tell.
+        again = self.overwrite and (self.path.is_file() or is_other_run(folder, config))
         begun = time.process_time()
         train_in(
             folder,
@@ -76,7 +78,7 @@ class TrainingCell:
             graphs=[graph] if graph else [],
             init=source.base,
             device=self.device,
-            overwrite=self.overwrite,
+            again=again,
         )
         seconds = time.process_time() - begun
         run = load_run(folder, pick_device(self.device))
@@ -97,7 +99,7 @@ def train_in(
     graphs: Sequence[Path] = (),
     init: Path | None = None,
     device: str,
-    overwrite: bool,
+    again: bool,
 ) -> None:
     """Train a run in a folder, or go on with it; a finished one of the same settings is left as it is.
 
@@ -108,13 +110,12 @@ def train_in(
         graphs: its class graphs.
         init: the run that it starts from.
         device: "auto", "cpu" or "cuda".
-        overwrite: start anew where the run in the folder has other settings.
+        again: replace the run that is in the folder.
 
     Raises:
-        ConfigError: the run in the folder has other settings, and not `overwrite`.
+        ConfigError: the run in the folder has other settings, and not `again`.
         DetectorError: see `detector.train.train`.
     """
-    again = overwrite and (folder / CONFIG_FILE).is_file() and load_config(folder) != config
     train(
         config,
         source.data,
@@ -127,3 +128,8 @@ def train_in(
         resume=not again,
         quiet=True,
     )
+
+
+def is_other_run(folder: Path, config: Config) -> bool:
+    """Say whether a folder has a run of other settings."""
+    return (folder / CONFIG_FILE).is_file() and load_config(folder) != config

@@ -378,6 +378,21 @@ def test_end_to_end_arms_are_trained_as_runs_and_go_on_where_they_were_stopped(
     assert [row["metrics"] for row in again["arms"]] == [row["metrics"] for row in first["arms"]]
 
 
+def test_end_to_end_another_base_is_another_experiment_even_where_all_settings_are_the_same(
+    source: Source, tmp_path: Path
+) -> None:
+    write_run(tmp_path / "other", load_recipe("faster_rcnn_sample"), source.data, seed=7)
+    given = {"recipe": "class_lift_sample", "controls": (), "protocol": "end-to-end", "device": "cpu"}
+    ablate(experiment(source, **given), tmp_path / "out")
+    weights = tmp_path / "out" / "data" / "end_to_end_none_0" / "model.safetensors"
+    before = weights.read_bytes()
+    changed = experiment(source, **given, init=tmp_path / "other")
+    with pytest.raises(DetectorError, match=r"other settings \(base\)"):
+        ablate(changed, tmp_path / "out")
+    ablate(changed, tmp_path / "out", overwrite=True)
+    assert weights.read_bytes() != before
+
+
 def test_the_table_has_a_data_set_a_column_where_there_are_several_and_nothing_minus_itself() -> None:
     results = [cell(arm, source, 0, 0.4) for source in ("W0", "W10") for arm in ("full", "none")]
     head, rows = table_rows(summarize(results, "full"))
