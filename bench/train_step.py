@@ -1,19 +1,21 @@
 """One training step and one inference of our Faster R-CNN R50-FPN against torchvision's own.
 
 Run: python bench/train_step.py [--device cpu|cuda] [--side 512] [--batch 2] [--rounds 5]
-     [--precision bf16] [--compile] [--channels-last] [--loader DATA] [--json]
+     [--precision bf16] [--compile] [--channels-last] [--loader [DATA]] [--workers N] [--json]
 
 Both sides have 80 classes, random weights, batch norm that trains, the same images and boxes, the same
 numbers of proposals and regions, and SGD. They take turns; medians and their ratio are printed. Our boxes are
-the same for all classes, torchvision's are one a class. With --loader, the images a second that one process
-reads from a data folder are printed beside the images a second that the model takes. With --compile our
-backbone is compiled, with --channels-last our weights lie in that order; torchvision's model stays as it is.
-On a GPU the memory that a step took beyond what was there before it is printed too.
+the same for all classes, torchvision's are one a class. With --loader, the images a second that are
+read from a data folder, with --workers processes beside this one, are printed beside the images a second that
+the model takes; without DATA the images are JPEG files of the batch's own size, made for it. With --compile
+our backbone is compiled, with --channels-last our weights lie in that order; torchvision's model stays as it
+is. On a GPU the memory that a step took beyond what was there before it is printed too.
 """
 
 import argparse
 import json
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +24,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
 from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -108,15 +111,40 @@ def seconds(step: Step, device: str) -> float:
     return time.perf_counter() - start
 
 
-def loader_rate(data: Path, batch: int) -> float:
-    """Images a second that this process reads and decodes."""
+def write_images(folder: Path, side: int, count: int) -> None:
+    """Write a data folder of square JPEG files, smooth as photographs are, with eight boxes each."""
+    rng = np.random.default_rng(0)
+    (folder / "images").mkdir()
+    for number in range(count):
+        coarse = Image.fromarray(rng.integers(0, 255, (side // 16 + 1, side // 16 + 1, 3)).astype(np.uint8))
+        coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / "images" / f"{number}.jpg")
+    files = [{"id": i, "file_name": f"{i}.jpg", "width": side, "height": side} for i in range(count)]
+    box = {"category_id": 1, "bbox": [1, 1, side // 2, side // 2]}
+    boxes = [{"id": i, "image_id": i % count, **box} for i in range(8 * count)]
+    document = {"images": files, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+    (folder / "train.json").write_text(json.dumps(document))
+
+
+def loader_rate(data: Path, batch: int, workers: int) -> float:
+    """Images a second that are read and decoded, from the second batch on, in one epoch."""
     annotations = load_annotations(data, "train")
     images = annotations.usable_images()
-    batches = batches_of(np.arange(len(images)), batch)
-    start = time.perf_counter()
-    for _ in load_batches(ImageDataset(annotations, images, augmentation=Augmentation(flip=0.5)), batches):
-        pass
-    return len(images) / (time.perf_counter() - start)
+    dataset = ImageDataset(annotations, images, augmentation=Augmentation(flip=0.5))
+    loader = iter(load_batches(dataset, batches_of(np.arange(len(images)), batch), workers))
+    next(loader)  # processes have started
+    start, count = time.perf_counter(), 0
+    for pixels, _ in loader:
+        count += len(pixels)
+    return count / (time.perf_counter() - start)
+
+
+def loader_rates(args: argparse.Namespace, eaten: float) -> dict[str, Any]:
+    """The loader alone beside the model: images a second of both, and their ratio."""
+    with tempfile.TemporaryDirectory() as made:
+        if args.loader is None:
+            write_images(Path(made), args.side, 16 * args.batch * (args.workers + 1))
+        rate = loader_rate(args.loader or Path(made), args.batch, args.workers)
+    return {"images_per_s": rate, "workers": args.workers, "ratio_to_training": rate / eaten}
 
 
 def compare(steps: dict[str, Step], args: argparse.Namespace) -> dict[str, Any]:
@@ -153,7 +181,8 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=sorted(DTYPES), default="none")
-    parser.add_argument("--loader", type=Path, help="data folder to read")
+    parser.add_argument("--loader", type=Path, nargs="?", default=False, help="data folder to read")
+    parser.add_argument("--workers", type=int, default=0, help="processes that read")
     parser.add_argument("--compile", action="store_true", help="torch.compile our backbone")
     parser.add_argument("--channels-last", action="store_true", help="memory order of our convolutions")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
@@ -169,10 +198,13 @@ def main() -> None:
         kind: compare({name: steps[number] for name, steps in sides.items()}, args)
         for number, kind in enumerate(("training step", "inference"))
     }
+    steps = dict(found)
+    if args.loader is not False:
+        found["loader"] = loader_rates(args, found["training step"]["ours_images_per_s"])
     if args.json:
         print(json.dumps(found))
         return
-    for kind, numbers in found.items():
+    for kind, numbers in steps.items():
         memory = [f", {side} {mb:.0f} MB" for side, mb in numbers["peak_mb"].items()]
         print(
             f"{kind}: torchvision {numbers['torchvision_s']:.3f} s, "
@@ -180,8 +212,12 @@ def main() -> None:
             f"ratio {numbers['ratio']:.2f} ({min(numbers['ratios']):.2f} to {max(numbers['ratios']):.2f})"
             + "".join(memory)
         )
-    if args.loader:
-        print(f"loader: {loader_rate(args.loader, args.batch):.0f} images/s from one process")
+    if "loader" in found:
+        loader = found["loader"]
+        print(
+            f"loader: {loader['images_per_s']:.0f} images/s with {loader['workers']} workers, "
+            f"{loader['ratio_to_training']:.1f} times what training takes"
+        )
 
 
 if __name__ == "__main__":
