@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from detector.annotations import Annotations
@@ -104,6 +105,7 @@ def _data_text(classes: RunClasses, trained_on: TrainedOn) -> str:
 
 def _settings_text(config: Config) -> str:
     usual, mine = flatten(load_recipe(config.recipe)), flatten(config)
+    mine["model.backbone.weights"] = PurePath(config.model.backbone.weights).name  # folders are the machine's
     different = [key for key in mine if mine[key] != usual.get(key) and key not in WITHOUT_EFFECT]
     if not different:
         return "None."

@@ -12,9 +12,12 @@ import torch
 from PIL import Image
 from tiny_data import write_data, write_graph
 
-from detector.checkpoint import RUN_FILES
+from detector.annotations import load_annotations
+from detector.card import TrainedOn, card_text
+from detector.checkpoint import RUN_FILES, load_classes, load_config
 from detector.config import Config
 from detector.evaluate import evaluate_run
+from detector.files import load_json
 from detector.overrides import override
 from detector.recipes import load_recipe
 from detector.run_tables import save_training_plot, smooth
@@ -85,6 +88,15 @@ def test_the_card_says_data_graph_changed_settings_and_metrics(run: Path) -> Non
     assert f"| AP | {100 * metrics['AP']:.1f} |" in card
     assert "| APl | - |" in card
     assert "`test.json`" in card
+
+
+def test_the_card_names_the_file_of_the_backbones_weights_and_not_its_folder(run: Path) -> None:
+    started = override(load_config(run), {"model.backbone.weights": "/home/alice/secret/se.safetensors"})
+    result, environment = (load_json(run / name) for name in ("metrics.json", "environment.json"))
+    trained_on = TrainedOn(load_annotations(run.parent / "data", "train"), ["relation.npz"], "")
+    card = card_text(started, load_classes(run), trained_on, result, environment)
+    assert "| `model.backbone.weights` | none | se.safetensors |" in card
+    assert "secret" not in card
 
 
 def test_the_way_to_load_that_the_card_shows_works(
