@@ -1,6 +1,8 @@
 """From images to feature maps: ResNets with a feature pyramid, or a tiny network."""
 
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import cast
 from urllib.error import URLError
@@ -246,7 +248,8 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
         )
     try:
         weights = get_model_weights(name)["IMAGENET1K_V1"]
-        return dict(weights.get_state_dict(progress=False, map_location="cpu", weights_only=True))
+        with redirect_stdout(sys.stderr):  # torch says there that it downloads; stdout is for data
+            return dict(weights.get_state_dict(progress=False, map_location="cpu", weights_only=True))
     except (URLError, OSError) as error:
         raise MissingResourceError(
             f"ImageNet weights of {name}: the download failed ({error}); expected a network connection; "

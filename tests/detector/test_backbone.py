@@ -127,7 +127,9 @@ def test_imagenet_weights_are_torchvisions_and_fill_the_whole_body(
     assert ".body." not in message.partition("not there")[2]
 
 
-def test_a_download_that_fails_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_download_that_fails_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # nothing listens there
     with pytest.raises(
@@ -135,6 +137,7 @@ def test_a_download_that_fails_is_one_clear_line(tmp_path: Path, monkeypatch: py
     ) as caught:
         tiny_model(backbone=BackboneConfig("resnet18", weights="imagenet"), proposals=ProposalConfig())
     assert caught.value.exit_code == 5
+    assert capsys.readouterr().out == ""  # torch says that it downloads; stdout is for data
 
 
 def test_a_weights_file_that_is_none_is_one_clear_line(tmp_path: Path) -> None:
