@@ -362,37 +362,6 @@ def test_the_command_prints_a_table_or_one_document(
     assert (tmp_path / "out" / "ablation.md").is_file()
 
 
-def test_end_to_end_arms_are_trained_as_runs_and_go_on_where_they_were_stopped(
-    source: Source, tmp_path: Path
-) -> None:
-    whole = experiment(source, protocol="end-to-end", device="cpu")
-    first = ablate(whole, tmp_path / "out")
-    assert [row["arm"] for row in first["arms"]] == [RECIPE, "none", "context", "identity"]
-    folder = tmp_path / "out" / "data"
-    run = load_run(folder / "end_to_end_context_0", torch.device("cpu"))
-    assert run.config.recipe == "stacked_context_sample"
-    (folder / "cells" / "end_to_end_none_0.json").unlink()
-    weights = (folder / "end_to_end_none_0" / "model.safetensors").stat().st_mtime_ns
-    again = ablate(whole, tmp_path / "out")
-    assert (folder / "end_to_end_none_0" / "model.safetensors").stat().st_mtime_ns == weights
-    assert [row["metrics"] for row in again["arms"]] == [row["metrics"] for row in first["arms"]]
-
-
-def test_end_to_end_another_base_is_another_experiment_even_where_all_settings_are_the_same(
-    source: Source, tmp_path: Path
-) -> None:
-    write_run(tmp_path / "other", load_recipe("faster_rcnn_sample"), source.data, seed=7)
-    given = {"recipe": "class_lift_sample", "controls": (), "protocol": "end-to-end", "device": "cpu"}
-    ablate(experiment(source, **given), tmp_path / "out")
-    weights = tmp_path / "out" / "data" / "end_to_end_none_0" / "model.safetensors"
-    before = weights.read_bytes()
-    changed = experiment(source, **given, init=tmp_path / "other")
-    with pytest.raises(DetectorError, match=r"other settings \(base\)"):
-        ablate(changed, tmp_path / "out")
-    ablate(changed, tmp_path / "out", overwrite=True)
-    assert weights.read_bytes() != before
-
-
 def test_the_table_has_a_data_set_a_column_where_there_are_several_and_nothing_minus_itself() -> None:
     results = [cell(arm, source, 0, 0.4) for source in ("W0", "W10") for arm in ("full", "none")]
     head, rows = table_rows(summarize(results, "full"))
@@ -402,3 +371,27 @@ def test_the_table_has_a_data_set_a_column_where_there_are_several_and_nothing_m
     assert (plain["full minus it"], plain["minus plain"]) == ("+0.0 (+0.0 to +0.0)", "")
     assert (plain["W10"], plain["weights added"]) == ("40.0", "+0")
     assert "W10" not in table_rows(summarize(results[:2], "full"))[0]
+
+
+def test_end_to_end_arms_are_runs_that_go_on_and_another_base_is_another_experiment(
+    source: Source, tmp_path: Path
+) -> None:
+    out, folder = tmp_path / "out", tmp_path / "out" / "data"
+    given = {"recipe": "class_lift_sample", "controls": (), "protocol": "end-to-end", "device": "cpu"}
+    first = ablate(experiment(source, **given), out)
+    assert [row["arm"] for row in first["arms"]] == ["class_lift_sample", "none", "context"]
+    run = load_run(folder / "end_to_end_context_0", torch.device("cpu"))
+    assert run.config.recipe == "stacked_context_sample"
+
+    (folder / "cells" / "end_to_end_none_0.json").unlink()
+    weights = (folder / "end_to_end_none_0" / "model.safetensors").read_bytes()
+    again = ablate(experiment(source, **given), out)
+    assert (folder / "end_to_end_none_0" / "model.safetensors").read_bytes() == weights
+    assert [row["metrics"] for row in again["arms"]] == [row["metrics"] for row in first["arms"]]
+
+    write_run(tmp_path / "other", load_recipe("faster_rcnn_sample"), source.data, seed=7)
+    changed = experiment(source, **given, init=tmp_path / "other")
+    with pytest.raises(DetectorError, match=r"other settings \(base\)"):
+        ablate(changed, out)
+    ablate(changed, out, overwrite=True)
+    assert (folder / "end_to_end_none_0" / "model.safetensors").read_bytes() != weights
