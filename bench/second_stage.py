@@ -44,7 +44,7 @@ class Addition:
         parts: given the detector, the modules and the names of their methods that make up the addition.
         apart: the same for what is called within these, but is the base's.
         path: the same for what makes the features that are added.
-        most_classes: with which it is measured.
+        even: all classes get the same score, and so are all looked at; with 80 classes alone.
     """
 
     name: str
@@ -53,7 +53,7 @@ class Addition:
     parts: Callable[[RCNN], list[tuple[nn.Module, str]]]
     apart: Callable[[RCNN], list[tuple[nn.Module, str]]]
     path: Callable[[RCNN], list[tuple[nn.Module, str]]]
-    most_classes: int = 3000
+    even: bool = False
 
 
 def nothing(model: RCNN) -> list[tuple[nn.Module, str]]:
@@ -89,11 +89,11 @@ ADDITIONS = (
     Addition(
         "learned duplicate removal",
         "relation_nms_frozen_r101_fpn_coco",
-        {"model.duplicate_removal.class_threshold": "0"},
+        {},
         lambda model: [(model.duplicate_removal, "forward")],
         nothing,
         nothing,
-        most_classes=80,
+        even=True,
     ),
 )
 
@@ -130,14 +130,14 @@ def count_weights(model: RCNN, parts: list[tuple[nn.Module, str]]) -> int:
     return sum(weight.numel() for module, _ in parts for weight in module.parameters())
 
 
-def build(config: ModelConfig, num_classes: int) -> RCNN:
-    """A detector with random weights that leaves anchors where they are: 1000 regions, all solid."""
+def build(config: ModelConfig, num_classes: int, still: tuple[str, ...]) -> RCNN:
+    """A detector with random weights, but for layers whose names have one of some words: they give zeros."""
     proposals = ProposalConfig(pre_nms_test=REGIONS, post_nms_test=REGIONS, nms_iou_test=1.0)
     torch.manual_seed(0)
     graph_CC = torch.rand(num_classes, num_classes)
     model = build_model(replace(config, proposals=proposals), num_classes, graph_CC).eval()
     for name, weight in model.named_parameters():
-        if "bbox_pred" in name or "box_layer" in name:
+        if any(word in name for word in still):
             weight.data.zero_()
     return model
 
@@ -145,7 +145,12 @@ def build(config: ModelConfig, num_classes: int) -> RCNN:
 def measure(addition: Addition, num_classes: int, image: Tensor, rounds: int) -> str:
     """The row of one addition."""
     settings = {"model.backbone.weights": "none", **addition.settings}
-    model = build(override(load_recipe(addition.recipe), settings).model, num_classes)
+    still = (
+        "bbox_pred",
+        "box_layer",
+        *(["class_layer"] if addition.even else []),
+    )  # boxes stay anchors: solid
+    model = build(override(load_recipe(addition.recipe), settings).model, num_classes, still)
     parts, apart = addition.parts(model), addition.apart(model)
     everything = sum(weight.numel() for weight in model.parameters())
     own = count_weights(model, parts) - count_weights(model, apart)
@@ -184,7 +189,7 @@ def main() -> None:
         "| addition | classes | base, ms | path, ms | addition, ms | M weights |\n|---|---|---|---|---|---|"
     )
     for addition in ADDITIONS:
-        classes = [count for count in arguments.classes if count <= addition.most_classes]
+        classes = [count for count in arguments.classes if count == 80 or not addition.even]
         for num_classes in classes if arguments.only in addition.name else ():
             print(measure(addition, num_classes, image, arguments.rounds), flush=True)
 

@@ -31,6 +31,8 @@ Departs from the paper:
       its two linear layers; M has a bias column and a background row; z has D/16 channels, not D/64.
     - The mean that makes z leaves out the padding of a batch, so that an image does not see the others.
     - f and f' belong to the same region. In the official code regions are sampled anew in between.
+    - f is that of the second stage's own boxes, which the first has moved, as in the official code; a stage
+      with regions "kept" has the f and the boxes of the first, which is all that the paper's text says.
     - Scores are those of the second stage, as in the paper. The official code averages the logits of both
       stages: `model.class_scores=mean_logits`.
     - form "printed" is equation 1. "released" has what the official code adds: biases, a ReLU after W_s,

@@ -8,6 +8,7 @@ from detector.interfaces import HeadConfig, SharedHeadConfig
 from detector.recipes.sizes import (
     c4_size,
     full_size,
+    kept_stages,
     plain_stage,
     renamed,
     sample_size,
@@ -139,6 +140,18 @@ def stacked_plain_sample() -> Config:
     return sample_size("stacked_plain_sample", two_stages(128, SharedHeadConfig()))
 
 
+def stacked_plain_kept_sample() -> Config:
+    """A second pair of class and box layers on the features of the first stage, 128 px.
+
+    Command: detector train --data data/sample --recipe stacked_plain_kept_sample --init runs/sample_base
+        --out runs/sample_stacked_kept
+    Machine: one CPU core, about a minute and a half.
+    Expected: see docs/systems.md, under Reasoning-RCNN; it is the control of reasoning_rcnn_kept_sample.
+    Table: none.
+    """
+    return sample_size("stacked_plain_kept_sample", kept_stages(128, SharedHeadConfig()))
+
+
 def stacked_context_sample() -> Config:
     """As stacked_plain_sample, and the second stage gets one vector for the image: context without a graph.
 
@@ -226,6 +239,7 @@ RECIPES = (
     stacked_context_r50_fpn,
     stacked_context_r101_fpn,
     stacked_plain_sample,
+    stacked_plain_kept_sample,
     stacked_context_sample,
     faster_rcnn_r18_small,
 )

@@ -97,6 +97,11 @@ def two_stages(width: int, head: HeadConfig) -> tuple[StageConfig, ...]:
     return (*plain_stage(width), second)
 
 
+def kept_stages(width: int, head: HeadConfig) -> tuple[StageConfig, ...]:
+    """A plain stage and one more on the same boxes with its features: threshold and deltas of the first."""
+    return (*plain_stage(width), StageConfig(head, regions="kept", loss_weight=0.5))
+
+
 def renamed(name: str, config: Config) -> Config:
     """The same run under another recipe's name."""
     return replace(config, recipe=name)

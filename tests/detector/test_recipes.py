@@ -59,8 +59,17 @@ def test_reasoning_and_baseline_differ_in_the_second_stage_alone() -> None:
         ("sgrn_sample", "faster_rcnn_sample"),
         ("stacked_plain_sample", "faster_rcnn_sample"),
         ("sgrn_sample", "stacked_plain_sample"),
+        ("reasoning_rcnn_kept_sample", "faster_rcnn_sample"),
+        ("reasoning_rcnn_kept_sample", "stacked_plain_kept_sample"),
     ):
         assert all(key.startswith("model.stages.1.") for key in differing(reasoning, plain))
+
+
+def test_what_is_recommended_at_full_size_keeps_the_regions_of_the_first_stage() -> None:
+    for name in ("reasoning_rcnn_r50_fpn_working", "reasoning_rcnn_kept_sample"):
+        first, second = load_recipe(name).model.stages
+        assert second.regions == "kept"
+        assert (second.foreground_iou, second.box_std) == (first.foreground_iou, first.box_std)
 
 
 def test_an_unknown_recipe_gets_its_near_names() -> None:
