@@ -1,13 +1,17 @@
 """The doctor: what is there, what is missing, and how to get it."""
 
 import json
+import re
+import tomllib
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
 
 from detector.cli import main
 from detector.doctor import Finding, diagnose
+from detector.trackers import TRACKERS
 
 
 def call(*arguments: str) -> int:
@@ -72,3 +76,22 @@ def test_more_threads_than_cores_get_a_remedy() -> None:
 
     assert module._threads(10_000).remedy.startswith("set OMP_NUM_THREADS")
     assert module._threads(1) == Finding("threads", module._threads(1).found, False, "")
+
+
+def test_every_extra_that_a_message_or_document_names_is_one() -> None:
+    root = Path(__file__).parents[2]
+    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    texts = [
+        *root.glob("detector/**/*.py"),
+        *root.glob("kgtool/**/*.py"),
+        *root.glob("docs/*.md"),
+        root / "README.md",
+    ]
+    named = {
+        extra
+        for path in texts
+        for listed in re.findall(r"kgtool-detector\[([a-z,]+)\]", path.read_text(encoding="utf-8"))
+        for extra in listed.split(",")
+    }
+    assert {"hub", "onnx", "viz"} <= named
+    assert named | set(TRACKERS) <= set(extras)
