@@ -29,7 +29,7 @@ from detector.annotations import Annotations
 from detector.config import TrainConfig
 from detector.data import ImageDataset
 from detector.detections import Detections, to_arrays, to_detections
-from detector.errors import ConfigError, DetectorError, TrainingError
+from detector.errors import ConfigError, DetectorError, InputError, TrainingError
 from detector.files import atomic_path
 from detector.interfaces import KNOWLEDGE_BUFFERS, FeatureMaps, Regions
 from detector.optimizer import build_optimizer, build_schedule
@@ -87,13 +87,15 @@ def keep_regions(model: RCNN, annotations: Annotations, *, training: bool, seed:
 
     Raises:
         ConfigError: what is to be kept is larger than the machine's memory.
-        InputError: an image cannot be read.
+        InputError: an image cannot be read, or there is none.
     """
     torch.manual_seed(seed)
     model.eval()
     model.proposals.train(training)  # type: ignore[attr-defined]  # a proposer is a module
     images = annotations.usable_images() if training else np.arange(annotations.num_images)
     dataset = ImageDataset(replace(annotations, segmentation_N=None), images)
+    if len(images) == 0:
+        raise InputError(f"{annotations.path}: found no image with a box to learn from; expected one or more")
     parts: list[Regions] = []
     pooled: list[Tensor] = []
     maps: list[tuple[Tensor, ...]] = []

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tiny_data import write_data
@@ -11,7 +12,7 @@ from tiny_models import random_graph, tiny_config
 from detector.annotations import Annotations, load_annotations
 from detector.config import StageConfig, TrainConfig
 from detector.data import ImageDataset
-from detector.errors import ConfigError, TrainingError
+from detector.errors import ConfigError, InputError, TrainingError
 from detector.frozen_trunk import (
     check_memory,
     detect_kept,
@@ -110,6 +111,12 @@ def test_training_regions_are_sampled_with_their_truth_and_evaluation_regions_ar
     assert (torch.bincount(sampled.image_R[sampled.labels_R > 0], minlength=6) > 0).all()
     assert sampled.proposed_R is not None
     assert proposed.labels_R is None
+
+
+def test_nothing_to_learn_from_is_one_clear_line(annotations: Annotations) -> None:
+    empty = annotations.select(np.zeros(0, dtype=np.int64))
+    with pytest.raises(InputError, match="found no image with a box to learn from"):
+        keep_regions(on_same_regions(), empty, training=True)
 
 
 def test_images_of_two_sizes_make_a_batch_in_which_none_sees_the_margin_of_another(
