@@ -62,7 +62,7 @@ def light_head_sample() -> Config:
 
     Command: detector train --data data/sample --recipe light_head_sample --out runs/sample_light_head
     Machine: one CPU core, a few minutes.
-    Expected: unknown; it has run for a few steps only.
+    Expected: 49 AP, 71 AP50 on the test images (docs/log.md).
     Table: none.
     """
     head = LightHeadConfig(middle=16, width=128, sampling_ratio=1)
