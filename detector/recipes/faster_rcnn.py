@@ -158,10 +158,22 @@ def stacked_context_sample() -> Config:
     Command: detector train --data data/sample --recipe stacked_context_sample --init runs/sample_base
         --out runs/sample_context
     Machine: one CPU core, about a minute and a half.
-    Expected: see docs/evidence.md; it is a control of `detector ablate`.
+    Expected: see docs/ablation.md; it is a control of `detector ablate`.
     Table: none.
     """
     return sample_size("stacked_context_sample", two_stages(128, ImageContextConfig()))
+
+
+def stacked_context_kept_sample() -> Config:
+    """As stacked_plain_kept_sample, and the second stage gets one vector for the image.
+
+    Command: detector train --data data/sample --recipe stacked_context_kept_sample --init runs/sample_base
+        --out runs/sample_context_kept
+    Machine: one CPU core, about a minute and a half.
+    Expected: see docs/ablation.md; it is a control of reasoning_rcnn_kept_sample.
+    Table: none.
+    """
+    return sample_size("stacked_context_kept_sample", kept_stages(128, ImageContextConfig()))
 
 
 def stacked_plain_r50_fpn() -> Config:
@@ -241,6 +253,7 @@ RECIPES = (
     stacked_plain_sample,
     stacked_plain_kept_sample,
     stacked_context_sample,
+    stacked_context_kept_sample,
     faster_rcnn_r18_small,
 )
 

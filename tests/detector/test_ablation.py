@@ -97,6 +97,16 @@ def test_end_to_end_every_arm_is_a_recipe_with_the_same_training() -> None:
         assert override(load_recipe(config.recipe), flatten(config)) == config
 
 
+@pytest.mark.parametrize("recipe", ["reasoning_rcnn_kept_sample", "reasoning_rcnn_r101_fpn", "sgrn_sample"])
+def test_end_to_end_the_controls_of_a_recipe_have_its_stages(recipe: str) -> None:
+    own, plain, context = (variant.config.model for variant in list_variants(recipe, [], [], {}))
+    for control in (plain, context):
+        assert replace(control, stages=own.stages) == own
+        assert [replace(stage, head=None) for stage in control.stages] == [
+            replace(stage, head=None) for stage in own.stages
+        ]
+
+
 def test_end_to_end_a_recipe_of_one_stage_is_compared_with_the_plain_one_and_a_context_stage() -> None:
     variants = list_variants("class_lift_sample", ["shuffled"], [], {})
     assert [(variant.name, variant.config.recipe, variant.graph) for variant in variants] == [
