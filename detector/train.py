@@ -1,6 +1,7 @@
 """Training: checks first, then the loop, then what the run leaves behind."""
 
 import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from detector.checkpoint import CONFIG_FILE, LOG_FILE, METRICS_FILE, load_config
 from detector.config import Config
 from detector.device import pick_device
 from detector.environment import describe_environment
+from detector.errors import DetectorError
 from detector.execution import denormals_as_zero, seed_everything
 from detector.files import load_json
 from detector.optimizer import peak_lr
@@ -93,6 +95,7 @@ def train(
         OutputExistsError: `out` is there and `overwrite` is false.
         TrainingError: a loss is not finite, or the GPU's memory is full.
         MissingResourceError: no such device, or a tracker is not installed.
+        DetectorError: a tracker does not start; a folder that was made for the run is gone again.
     """
     check_graph_wanted(config, graphs)
     check_trackers(trackers)
@@ -114,9 +117,15 @@ def train(
             load_state(state, out, identity, processes)
             messages.append(f"goes on after step {state.step} of the run in {out}")
         classes, environment = classes_of(inputs), describe_environment(where, processes.count)
+        fresh, started = not out.exists(), list[Tracker]()
         if processes.first:
             start_run_folder(out, config, classes, environment, state)
-        started = start_trackers(trackers if processes.first else (), out, state.step, flatten(config))
+            try:
+                started = start_trackers(trackers, out, state.step, flatten(config))
+            except DetectorError:
+                if fresh:  # so that the same command line may be given again
+                    shutil.rmtree(out)
+                raise
         processes.gather(None)  # the others wait
         with (
             denormals_as_zero(),

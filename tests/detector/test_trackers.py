@@ -202,6 +202,25 @@ def test_a_tracker_that_does_not_start_says_why_in_one_line(
     assert start_trackers([], tmp_path, 0, {}) == []
 
 
+def test_a_new_run_whose_tracker_does_not_start_leaves_no_folder(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: object) -> object:
+        raise PermissionError("no API key")
+
+    run = tmp_path / "run"
+    monkeypatch.setitem(TRACKERS, "wandb", ("json", refuse))
+    for _ in range(2):  # the same command line again
+        with pytest.raises(DetectorError, match="--track wandb: does not start: no API key"):
+            train(config(epochs=1), data, run, trackers=["wandb"], quiet=True)
+        assert not run.exists()
+    train(config(epochs=1), data, run, quiet=True)
+    with pytest.raises(DetectorError, match="no API key"):
+        train(config(epochs=1), data, run, trackers=["wandb"], overwrite=True, quiet=True)
+    train(config(epochs=1), data, run, resume=True, quiet=True)
+    assert (run / "metrics.json").is_file()
+
+
 class Broken:
     """A server that answers so many times."""
 
