@@ -87,7 +87,7 @@ def push_run(run: Path, to: str, *, private: bool = False, overwrite: bool = Fal
         raise ConfigError(f"{to}: found a revision; expected OWNER/NAME")
     if not (run / CARD_FILE).is_file():
         raise InputError(f"{run}: no {CARD_FILE}; expected a finished run, made by `detector train`")
-    load_run(run, torch.device("cpu"))
+    _check_loads(run)
     files = [name for name in PUSHED if (run / name).is_file()]
     operations = [hub.CommitOperationAdd(name, str(run / name)) for name in files]
     operations.append(hub.CommitOperationAdd(README, _readme(hub, run, repository).encode()))
@@ -130,7 +130,7 @@ def pull_run(source: str, out: Path) -> tuple[str, ...]:
         raise DetectorError(f"{out}: folder {out.parent} does not exist; create it first")
     folder = fetch_run(source)
     with _named(source, folder):
-        load_run(folder, torch.device("cpu"))
+        _check_loads(folder)
         for name in (METRICS_FILE, ENVIRONMENT_FILE):
             if (folder / name).is_file():
                 load_json(folder / name)
@@ -141,7 +141,8 @@ def pull_run(source: str, out: Path) -> tuple[str, ...]:
             if (folder / name).is_file():
                 shutil.copyfile(folder / name, part / name)
         if (folder / README).is_file():
-            (part / CARD_FILE).write_text(_card((folder / README).read_text("utf-8")), encoding="utf-8")
+            text = (folder / README).read_text(encoding="utf-8", errors="replace")
+            (part / CARD_FILE).write_text(_card(text), encoding="utf-8")
         part.rename(out)
     finally:
         shutil.rmtree(part, ignore_errors=True)
@@ -187,6 +188,17 @@ def parse_address(text: str) -> tuple[str, str | None]:
     return found[1], found[2]
 
 
+def _check_loads(run: Path) -> None:
+    """Load the run with its last weights, and with its best where it has any.
+
+    Raises:
+        InputError, ConfigError: see `load_run`.
+    """
+    load_run(run, torch.device("cpu"))
+    if (run / BEST_FILE).is_file():
+        load_run(run, torch.device("cpu"), weights="best")
+
+
 def _readme(hub: Any, run: Path, repository: str) -> str:
     """The run's card with what the Hub reads before it, in YAML."""
     result = load_json(run / METRICS_FILE)
@@ -195,11 +207,11 @@ def _readme(hub: Any, run: Path, repository: str) -> str:
         hub.EvalResult(
             task_type="object-detection",
             dataset_type="coco-json",
-            dataset_name=str(result["data"]),
+            dataset_name=str(result.get("data", "")),
             metric_type=name,
             metric_value=round(float(value), 4),
         )
-        for name, value in result["metrics"].items()
+        for name, value in result.get("metrics", {}).items()
         if name in ("AP", "AP50", "AP75") and value >= 0
     ]
     data = hub.ModelCardData(

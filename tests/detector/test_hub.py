@@ -156,6 +156,7 @@ def test_only_files_of_a_run_are_fetched_and_only_a_whole_run_is_left(
             good["best.safetensors"][:-8],
             r"alice/birds: model\.safetensors: cannot be read",
         ),
+        ("best.safetensors", good["best.safetensors"][:-8], r"alice/birds: best\.safetensors: cannot be"),
         ("metrics.json", b"{", r"alice/birds: metrics\.json: not valid JSON"),
     ]
     for name, content, line in wrong:
@@ -172,9 +173,9 @@ def test_only_files_of_a_run_are_fetched_and_only_a_whole_run_is_left(
 def test_a_readme_that_was_written_anew_is_kept_as_it_is(hub: HubServer, run: Path, tmp_path: Path) -> None:
     push_run(run, "alice/birds")
     commits = hub.repositories["alice/birds"]
-    commits.append({**commits[-1], "README.md": b"Birds, and no heading.\n"})
+    commits.append({**commits[-1], "README.md": b"Birds, and no heading: \xff\n"})
     pull_run("alice/birds", tmp_path / "back")
-    assert (tmp_path / "back" / "card.md").read_text() == "Birds, and no heading.\n"
+    assert (tmp_path / "back" / "card.md").read_text() == "Birds, and no heading: \N{REPLACEMENT CHARACTER}\n"
 
 
 def test_what_the_hub_refuses_is_one_line(
