@@ -79,7 +79,7 @@ def positions_of(boxes_R4: Tensor, boxes_S4: Tensor) -> Tensor:
     }
     position_RS = torch.full(across.shape, UNNAMED, device=boxes_R4.device)
     for number, name in reversed(list(enumerate(POSITIONS))):
-        position_RS[holds[name]] = number
+        position_RS = torch.where(holds[name], number, position_RS)
     return position_RS
 
 
