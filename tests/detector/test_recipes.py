@@ -5,6 +5,7 @@ import inspect
 import pytest
 import torch
 
+from detector.ablation_variants import list_variants
 from detector.config import reads_graph
 from detector.errors import ConfigError
 from detector.overrides import flatten, override
@@ -61,6 +62,9 @@ def test_reasoning_and_baseline_differ_in_the_second_stage_alone() -> None:
         ("sgrn_sample", "stacked_plain_sample"),
         ("reasoning_rcnn_kept_sample", "faster_rcnn_sample"),
         ("reasoning_rcnn_kept_sample", "stacked_plain_kept_sample"),
+        ("reasoning_rcnn_kept_sample", "stacked_context_kept_sample"),
+        ("reasoning_rcnn_r50_fpn_working", "stacked_plain_kept_r50_fpn"),
+        ("reasoning_rcnn_r50_fpn_working", "stacked_context_kept_r50_fpn"),
     ):
         assert all(key.startswith("model.stages.1.") for key in differing(reasoning, plain))
 
@@ -70,6 +74,26 @@ def test_what_is_recommended_at_full_size_keeps_the_regions_of_the_first_stage()
         first, second = load_recipe(name).model.stages
         assert second.regions == "kept"
         assert (second.foreground_iou, second.box_std) == (first.foreground_iou, first.box_std)
+
+
+@pytest.mark.parametrize(
+    ("name", "controls"),
+    [
+        ("reasoning_rcnn_sample", ["stacked_plain_sample", "stacked_context_sample"]),
+        ("sgrn_sample", ["stacked_plain_sample", "stacked_context_sample"]),
+        ("reasoning_rcnn_kept_sample", ["stacked_plain_kept_sample", "stacked_context_kept_sample"]),
+        ("reasoning_rcnn_r50_fpn", ["stacked_plain_r50_fpn", "stacked_context_r50_fpn"]),
+        ("reasoning_rcnn_r50_fpn_working", ["stacked_plain_kept_r50_fpn", "stacked_context_kept_r50_fpn"]),
+        ("reasoning_rcnn_r101_fpn", ["stacked_plain_r101_fpn", "stacked_context_r101_fpn"]),
+    ],
+)
+def test_what_ablate_compares_a_recipe_with_end_to_end_is_a_recipe_too(
+    name: str, controls: list[str]
+) -> None:
+    own, *others = list_variants(name, (), (), {})
+    assert own.config == load_recipe(name)
+    assert [variant.config.recipe for variant in others] == controls
+    assert all(variant.config.train == own.config.train for variant in others)
 
 
 def test_an_unknown_recipe_gets_its_near_names() -> None:
