@@ -176,7 +176,8 @@ def _edges(num_classes: int, first: Positions, second: Positions) -> _Edges:
 
     edge_CC = np.full((num_classes, num_classes), -1)
     edge_CC[first, second] = edge_CC[second, first] = np.arange(len(first))
-    linked = coo_array((np.ones(len(first)), (first, second)), (num_classes, num_classes)).tocsr()
+    ends = (first.astype(np.int32), second.astype(np.int32))  # SciPy 1.11 walks no graph of wider positions
+    linked = coo_array((np.ones(len(first)), ends), (num_classes, num_classes)).tocsr()
     _, part_C = connected_components(linked, directed=False)
     degree_C = np.bincount(first, minlength=num_classes) + np.bincount(second, minlength=num_classes)
     depth_C = np.zeros(num_classes, dtype=np.intp)
