@@ -44,6 +44,7 @@ class Addition:
         parts: given the detector, the modules and the names of their methods that make up the addition.
         apart: the same for what is called within these, but is the base's.
         path: the same for what makes the features that are added.
+        wanted: share of the base at most, by number of classes.
         even: all classes get the same score, and so are all looked at; with 80 classes alone.
     """
 
@@ -53,6 +54,7 @@ class Addition:
     parts: Callable[[RCNN], list[tuple[nn.Module, str]]]
     apart: Callable[[RCNN], list[tuple[nn.Module, str]]]
     path: Callable[[RCNN], list[tuple[nn.Module, str]]]
+    wanted: dict[int, str]
     even: bool = False
 
 
@@ -61,7 +63,7 @@ def nothing(model: RCNN) -> list[tuple[nn.Module, str]]:
     return []
 
 
-def second_stage(name: str, recipe: str, path: str, regions: str) -> Addition:
+def second_stage(name: str, recipe: str, path: str, regions: str, wanted: dict[int, str]) -> Addition:
     """A second stage, whose head has its path in the method of that name."""
     return Addition(
         f"{name}, {regions}",
@@ -70,14 +72,17 @@ def second_stage(name: str, recipe: str, path: str, regions: str) -> Addition:
         lambda model: [(model.stages[1], "forward")],
         nothing,
         lambda model: [(model.stages[1].head, path)],
+        wanted,
     )
 
 
+REASONING = {80: "3 %", 3000: "path 1 %, addition 10 %"}
+
 ADDITIONS = (
-    second_stage("Reasoning-RCNN", "reasoning_rcnn_r101_fpn", "reason", "refined"),
-    second_stage("Reasoning-RCNN", "reasoning_rcnn_r101_fpn", "reason", "kept"),
-    second_stage("SGRN", "sgrn_r101_fpn_coco", "relate", "refined"),
-    second_stage("SGRN", "sgrn_r101_fpn_coco", "relate", "kept"),
+    second_stage("Reasoning-RCNN", "reasoning_rcnn_r101_fpn", "reason", "refined", REASONING),
+    second_stage("Reasoning-RCNN", "reasoning_rcnn_r101_fpn", "reason", "kept", REASONING),
+    second_stage("SGRN", "sgrn_r101_fpn_coco", "relate", "refined", {}),
+    second_stage("SGRN", "sgrn_r101_fpn_coco", "relate", "kept", {}),
     Addition(
         "Relation Networks",
         "relation_r101_fpn_coco",
@@ -85,14 +90,16 @@ ADDITIONS = (
         lambda model: [(model.stages[0].head, "forward")],
         lambda model: [(model.stages[0].head.fc6, "forward"), (model.stages[0].head.fc7, "forward")],
         nothing,
+        {80: "10 %", 3000: "10 %"},
     ),
     Addition(
-        "learned duplicate removal",
+        "learned duplicate removal, all of 80 classes",
         "relation_nms_frozen_r101_fpn_coco",
         {},
         lambda model: [(model.duplicate_removal, "forward")],
         nothing,
         nothing,
+        {},
         even=True,
     ),
 )
@@ -169,10 +176,12 @@ def measure(addition: Addition, num_classes: int, image: Tensor, rounds: int) ->
             base.append(took["all"] - added[-1])
             path.append(took["path"])
     more, whole, making = (statistics.median(times[1:]) for times in (added, base, path))
-    share = f"{making:.0f} = {making / whole:.1%}" if making else ""
+    wanted = addition.wanted.get(num_classes, "")
+    making_share = f"{making:.0f} = {100 * making / whole:.1f} %" if making else ""
     return (
-        f"| {addition.name} | {num_classes} | {whole:,.0f} | {share} | {more:.0f} = **{more / whole:.1%}** "
-        f"| {own / 1e6:.2f} = {own / (everything - own):.2%} |"
+        f"| {addition.name} | {num_classes} | {whole:,.0f} | {making_share} "
+        f"| {more:.0f} = **{100 * more / whole:.1f} %** "
+        f"| {own / 1e6:.2f} = {100 * own / (everything - own):.2f} % | {wanted} |"
     )
 
 
@@ -186,7 +195,8 @@ def main() -> None:
     torch.set_num_threads(1)
     image = torch.rand(IMAGE, generator=torch.Generator().manual_seed(0))
     print(
-        "| addition | classes | base, ms | path, ms | addition, ms | M weights |\n|---|---|---|---|---|---|"
+        "| addition | classes | base, ms | path, ms | addition, ms | M weights | wanted |\n"
+        "|---|---|---|---|---|---|---|"
     )
     for addition in ADDITIONS:
         classes = [count for count in arguments.classes if count == 80 or not addition.even]

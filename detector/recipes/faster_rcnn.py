@@ -146,8 +146,8 @@ def stacked_plain_kept_sample() -> Config:
     Command: detector train --data data/sample --recipe stacked_plain_kept_sample --init runs/sample_base
         --out runs/sample_stacked_kept
     Machine: one CPU core, about a minute and a half.
-    Expected: see docs/systems.md, under Reasoning-RCNN; it is the control of reasoning_rcnn_kept_sample.
-    Table: none.
+    Expected: after the baseline's 30 epochs 53.0 AP, 68.7 AP50 (docs/systems.md).
+    Table: none; it is the control of reasoning_rcnn_kept_sample.
     """
     return sample_size("stacked_plain_kept_sample", kept_stages(128, SharedHeadConfig()))
 
