@@ -262,6 +262,21 @@ def test_a_region_without_any_relation_is_defined() -> None:
     torch.testing.assert_close(module(features, slice(None), place), plain(features, slice(None), None))
 
 
+@pytest.mark.parametrize("block", [1, 3])
+def test_boxes_taken_a_few_at_a_time_give_what_all_at_once_give(
+    block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    head = RelationConfig(**SMALL).build(head_inputs(width=WIDTH))
+    for weight in head.parameters():
+        nn.init.normal_(weight, std=0.3)
+    pooled, regions = torch.randn(7, 6, 3, 3), random_regions([0, 1, 1, 0, 0, 1, 0], 2, width=WIDTH)
+    expected = head(pooled, regions)[0], head.region_weights(pooled, regions)
+    monkeypatch.setattr("detector.object_relation.BLOCK", block)
+    found = head(pooled, regions)[0], head.region_weights(pooled, regions)
+    torch.testing.assert_close(found, expected)
+
+
 def test_a_compiled_head_gives_the_same() -> None:
     torch.manual_seed(0)
     head = RelationConfig(**SMALL).build(head_inputs(width=WIDTH))
