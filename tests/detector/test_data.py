@@ -243,6 +243,8 @@ def test_a_missing_or_doubtful_split_is_refused(folder: Path) -> None:
         find_annotation_file(folder, "val")
     with pytest.raises(InputError, match="no such folder"):
         find_annotation_file(folder / "nowhere", "val")
+    with pytest.raises(InputError, match=r"train.json: is a file; expected a data folder"):
+        find_annotation_file(folder / "train.json", "val")
     (folder / "annotations").mkdir()
     for year in (2014, 2017):
         (folder / "annotations" / f"instances_val{year}.json").write_text("{}")
