@@ -1,4 +1,4 @@
-"""No test looks at the clock: how long an example of hypothesis takes depends on what else the machine does."""
+"""No test looks at the clock: how long hypothesis takes depends on what else the machine does."""
 
 from hypothesis import HealthCheck, settings
 
