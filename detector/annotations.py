@@ -194,8 +194,8 @@ def find_annotation_file(folder: Path, split: str) -> Path:
         InputError: none of the known layouts is there, or two files could be meant.
     """
     if not folder.is_dir():
-        found = "is a file" if folder.is_file() else "no such folder"
-        raise InputError(f"{folder}: {found}; expected a data folder with {split}.json and images/")
+        what = "is a file" if folder.is_file() else "no such folder"
+        raise InputError(f"{folder}: {what}; expected a data folder with {split}.json and images/")
     candidates = [
         [folder / f"{split}.json"],
         sorted(folder.glob(f"annotations/instances_{split}*.json")),
