@@ -1,7 +1,8 @@
-"""Two processes over gloo, as torchrun starts them, against one."""
+"""Two processes over gloo, as torchrun or SLURM starts them, against one."""
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,10 @@ import torch
 from tiny_data import write_data
 
 from detector.errors import ConfigError
+from detector.overrides import override
 from detector.processes import join_processes
+from detector.recipes import load_recipe
+from detector.train import train
 
 #: Every region and every anchor counts, so that nothing is left to chance; images come in pairs of equals.
 EXACT = {
@@ -67,24 +71,43 @@ Path(out, str(processes.rank)).write_text(f"{len(together) > 0} {same}")
 """
 
 
-def train(
-    data: Path, run: Path, processes: int, *more: str, check: bool = True
-) -> subprocess.CompletedProcess[str]:
+def train_alone(data: Path, run: Path, *, accumulate: int = 1, max_minutes: float | None = None) -> None:
+    """One process: this one."""
+    config = override(load_recipe("faster_rcnn_sample"), {**EXACT, "train.accumulate": accumulate})
+    train(config, data, run, max_minutes=max_minutes, quiet=True)
+
+
+def arguments(data: Path, run: Path, *more: str) -> list[str]:
     values = [f"--set={key}={value}" for key, value in EXACT.items()]
     command = ["-m", "detector", "train", "--recipe", "faster_rcnn_sample", "--data", str(data)]
-    return start(processes, *command, *values, "--out", str(run), *more, check=check)
+    return [*command, *values, "--out", str(run), *more]
 
 
-def start(processes: int, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
+def torchrun(*command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Two processes as torchrun starts them: where one fails it ends the other."""
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
-        [sys.executable, *(torchrun if processes > 1 else []), *command],
-        check=check,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=300,
-        capture_output=True,
-        text=True,
+        [*launcher, *command], check=check, env=environment, timeout=300, capture_output=True, text=True
     )
+
+
+def start_two(*command: str) -> str:
+    """Two processes that are told where to meet, as SLURM starts them; return what the first one prints."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        place = {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free.getsockname()[1])}
+    processes = []
+    for rank in "01":
+        names = {"SLURM_PROCID": rank, "SLURM_NTASKS": "2", "SLURM_LOCALID": rank}
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", **place, **names}
+        processes.append(
+            subprocess.Popen([sys.executable, *command], env=environment, stdout=subprocess.PIPE, text=True)
+        )
+    printed = [process.communicate(timeout=300)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0]
+    assert printed[1] == ""
+    return printed[0]
 
 
 def log_of(run: Path) -> list[dict[str, Any]]:
@@ -95,9 +118,9 @@ def log_of(run: Path) -> list[dict[str, Any]]:
 def test_two_processes_have_the_losses_of_one_with_the_doubled_batch(tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "data")
     runs = [tmp_path / "one", tmp_path / "parts", tmp_path / "two"]
-    train(data, runs[0], 1)
-    train(data, runs[1], 1, "--set=train.accumulate=2")
-    train(data, runs[2], 2)
+    train_alone(data, runs[0])
+    train_alone(data, runs[1], accumulate=2)
+    torchrun(*arguments(data, runs[2]))
     one, *others = (log_of(run) for run in runs)
     assert len(one) == 4
     for other in others:
@@ -113,7 +136,7 @@ def test_an_image_that_one_process_cannot_read_stops_all_of_them(tmp_path: Path)
     order = np.random.default_rng((0, 0)).permutation(8)  # the first epoch's
     broken = data / "images" / f"train_{order[-1]}.png"  # the second process has it, in the second step
     broken.write_bytes(broken.read_bytes()[:100])
-    ended = train(data, run, 2, check=False)
+    ended = torchrun(*arguments(data, run), check=False)
     assert ended.returncode != 0
     assert f"{broken.name}: cannot be decoded" in ended.stderr
     assert len(log_of(run)) == 1, "and not before"
@@ -121,9 +144,9 @@ def test_an_image_that_one_process_cannot_read_stops_all_of_them(tmp_path: Path)
 
 def test_more_processes_than_before_go_on_each_with_its_own_chance_and_one_prints(tmp_path: Path) -> None:
     data, run = write_pairs(tmp_path / "data"), tmp_path / "run"
-    train(data, run, 1, "--max-time=1e-9")
-    stopped = train(data, run, 2, "--resume=auto", "--max-time=1e-9", "--json")
-    assert json.loads(stopped.stdout)["stopped_after_step"] == 2
+    train_alone(data, run, max_minutes=1e-9)
+    printed = start_two(*arguments(data, run, "--resume=auto", "--max-time=1e-9", "--json"))
+    assert json.loads(printed)["stopped_after_step"] == 2
     first, second = torch.load(run / "state.pt", weights_only=True)["random"]
     assert not torch.equal(first["torch"], second["torch"])
 
@@ -132,7 +155,7 @@ def test_detections_are_those_of_the_first_processs_model(tmp_path: Path) -> Non
     data = write_data(tmp_path / "data", train=1, test=3)
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
-    start(2, str(program), str(data), str(tmp_path))
+    start_two(str(program), str(data), str(tmp_path))
     assert [(tmp_path / rank).read_text() for rank in "01"] == ["True True"] * 2
 
 

@@ -43,6 +43,15 @@ def data(tmp_path: Path) -> Path:
     return write_data(tmp_path / "data")
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """Data, and what a run on them leaves that was never stopped; nobody changes them."""
+    folder = tmp_path_factory.mktemp("whole")
+    data = write_data(folder / "data")
+    train(config(), data, folder / "run", quiet=True)
+    return data, left(folder / "run")
+
+
 def config(**settings: object) -> Config:
     more = {f"train.{key}": value for key, value in settings.items()}
     return override(load_recipe("faster_rcnn_sample"), {**SETTINGS, **more})
@@ -89,9 +98,8 @@ def wait_for_steps(run: Path, count: int, process: subprocess.Popen[bytes]) -> N
         time.sleep(0.002)
 
 
-def test_a_killed_run_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(config(), data, whole, quiet=True)
+def test_a_killed_run_goes_on_to_the_same_bits(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    (data, expected), stopped = whole, tmp_path / "stopped"
     for steps in (3, 7):  # each time further on; the state is that of a step before
         process = start(data, stopped, "--set=train.save_every=2")
         wait_for_steps(stopped, steps, process)
@@ -100,15 +108,14 @@ def test_a_killed_run_goes_on_to_the_same_bits(data: Path, tmp_path: Path) -> No
         assert (stopped / "state.pt").is_file()
         assert not (stopped / "metrics.json").is_file() or steps > 4
     train(config(save_every=2), data, stopped, resume=True, quiet=True)
-    assert left(stopped) == left(whole)
+    assert left(stopped) == expected
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_after_the_step_and_the_run_goes_on_from_there(
-    data: Path, tmp_path: Path, number: int, code: int
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, number: int, code: int
 ) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(config(), data, whole, quiet=True)
+    (data, expected), stopped = whole, tmp_path / "stopped"
     process = start(data, stopped)
     wait_for_steps(stopped, 2, process)
     process.send_signal(number)
@@ -116,25 +123,25 @@ def test_a_signal_stops_after_the_step_and_the_run_goes_on_from_there(
     done = sum("lr" in json.loads(line) for line in (stopped / "log.jsonl").read_text().splitlines())
     assert torch.load(stopped / "state.pt", weights_only=True)["step"] == done
     train(config(), data, stopped, resume=True, quiet=True)
-    assert left(stopped) == left(whole)
+    assert left(stopped) == expected
 
 
-def test_the_clock_stops_a_run_too(data: Path, tmp_path: Path) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(config(), data, whole, quiet=True)
+def test_the_clock_stops_a_run_too(whole: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    (data, expected), stopped = whole, tmp_path / "stopped"
     for _ in range(3):
         assert train(config(), data, stopped, resume=True, max_minutes=1e-9, quiet=True).keys() == {
             "stopped_after_step"
         }
     result = train(config(), data, stopped, resume=True, quiet=True)
-    assert left(stopped) == left(whole)
+    assert left(stopped) == expected
     assert train(config(), data, stopped, resume=True, quiet=True) == result, "finished: nothing to do"
 
 
-def test_a_run_killed_before_it_kept_anything_starts_again(data: Path, tmp_path: Path) -> None:
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(config(), data, whole, quiet=True)
-    shutil.copytree(whole, stopped)
+def test_a_run_killed_before_it_kept_anything_starts_again(
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path
+) -> None:
+    (data, expected), stopped = whole, tmp_path / "stopped"
+    shutil.copytree(data.parent / "run", stopped)
     for name in ("metrics.json", "model.safetensors"):
         (stopped / name).unlink()
     (stopped / ".state.pt.x.part").touch()
@@ -143,24 +150,23 @@ def test_a_run_killed_before_it_kept_anything_starts_again(data: Path, tmp_path:
     with pytest.raises(ConfigError, match=r"was started with train.lr=.*; found 0.5"):
         train(config(lr=0.5), data, stopped, resume=True, quiet=True)
     train(config(), data, stopped, resume=True, quiet=True)
-    assert left(stopped) == left(whole)
+    assert left(stopped) == expected
 
 
 def test_a_run_killed_after_its_first_evaluation_is_not_taken_for_finished(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    whole: tuple[Path, dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def kill(*_: object) -> None:
         raise KeyboardInterrupt
 
-    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
-    train(config(), data, whole, quiet=True)
+    (data, expected), stopped = whole, tmp_path / "stopped"
     with monkeypatch.context() as patch:
         patch.setattr(training_loop, "save_state", kill)
         with pytest.raises(KeyboardInterrupt):
             train(config(), data, stopped, quiet=True)
     assert (stopped / "best.safetensors").is_file(), "it has evaluated"
     train(config(), data, stopped, resume=True, quiet=True)
-    assert left(stopped) == left(whole)
+    assert left(stopped) == expected
 
 
 def test_a_run_goes_on_only_with_the_same_settings_and_data(data: Path, tmp_path: Path) -> None:
