@@ -35,8 +35,8 @@ Departs from the paper: there is none. What we chose and why, each tried on samp
     - The sum of messages, not their mean: evidence adds up. log sum P L, not sum P log L: of homonyms the
       lifts are averaged first. One round: a second counts the same evidence again.
     - The boxes of the training images say which classes a corpus is right about, before any training. A
-      corpus of shuffled names comes out at w = 0: the plain detector. Take a graph of other images: counted
-      from the training images, it is believed because it is their own.
+      corpus of shuffled names comes out at w near 0: almost the plain detector. Take a graph of other
+      images: counted from the training images, it is believed because it is their own.
     - P is detached: nothing flows back through what a region says.
     - The strength lambda is fixed unless `learned`. A fixed one acts in evaluation alone: training is plain.
       On the few images that a detector was trained on, P is too good to learn lambda from: take held-out
