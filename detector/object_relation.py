@@ -239,5 +239,5 @@ def _blocks(count: int, device: torch.device) -> tuple[slice, ...]:
 
 def _centre_and_size(boxes: Tensor) -> tuple[Tensor, Tensor]:
     """(x, y) and (w, h), each (2, N), at least 1 px wide and high."""
-    corners = boxes.float().T
+    corners = boxes.float().T.contiguous()  # tables of pairs take over the order of what they come from
     return (corners[:2] + corners[2:]) / 2, (corners[2:] - corners[:2]).clamp(min=1.0)
