@@ -11,6 +11,7 @@ from importlib import import_module
 import click
 
 from kgtool import __version__
+from kgtool.cli.printable import tell
 from kgtool.errors import KgtoolError
 
 #: Where each command lives. A command's module is imported only when the command is used,
@@ -104,14 +105,14 @@ def main(args: list[str] | None = None) -> None:
     try:
         status = group.main(args=args, prog_name="kgtool", standalone_mode=False)
     except KgtoolError as error:
-        click.echo(f"kgtool: {error}", err=True)
+        tell(str(error))
         sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
     except OSError as error:  # a full disk, a folder that may not be written to
         place = f"{error.filename}: " if error.filename else ""
-        click.echo(f"kgtool: {place}{error.strerror or error}", err=True)
+        tell(f"{place}{error.strerror or error}")
         sys.exit(KgtoolError.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("kgtool: interrupted", err=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kgtool.cli.printable import tell
 from kgtool.cli.reading import image_bar
 
 
@@ -84,7 +85,7 @@ def ade(
             on_progress=show,
         )
     for message in report["messages"]:
-        click.echo(f"kgtool: {message}", err=True)
+        tell(message)
     click.echo(json.dumps({"out": str(out)} | report) if as_json else _summary(out, report))
     if report["images"]["left_out"]:
         counts = report["images"]

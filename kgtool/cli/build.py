@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
+from kgtool.cli.printable import tell
 from kgtool.cli.reading import engine_option, exclude_option, image_data_option, read_options
 
 if TYPE_CHECKING:
@@ -210,7 +211,7 @@ def _print_build(build: "Build", out: Path, as_json: bool) -> None:
     graph = build.graph
     num_edges = build.num_edges
     for message in build.messages:
-        click.echo(f"kgtool: {message}", err=True)
+        tell(message)
     if as_json:
         report = {
             "out": str(out),

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from kgtool.cli.printable import tell
 from kgtool.cli.reading import image_bar, read_options
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
@@ -139,5 +140,5 @@ def vg(
 
 def _print(out: Path, report: dict[str, Any], lines: list[str], as_json: bool) -> None:
     for message in report["messages"]:
-        click.echo(f"kgtool: {message}", err=True)
+        tell(message)
     click.echo(json.dumps({"out": str(out)} | report) if as_json else "\n".join(lines))

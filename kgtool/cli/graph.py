@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kgtool.cli.printable import printable
 from kgtool.errors import GraphFormatError
 
 if TYPE_CHECKING:
@@ -79,11 +80,10 @@ def _print_json(document: dict[str, Any]) -> None:
 def _print_summary(graph: "ClassGraph", summary: "GraphSummary") -> None:
     for key, value in graph.header.items():
         if key != "sources":
-            click.echo(
-                f"{key:15} {value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}"
-            )
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            click.echo(f"{printable(key):15} {printable(text)}")
     for source in graph.header["sources"]:
-        click.echo(f"{'source':15} {json.dumps(source, ensure_ascii=False)}")
+        click.echo(f"{'source':15} {printable(json.dumps(source, ensure_ascii=False))}")
     click.echo(f"{'classes':15} {summary.num_classes}")
     click.echo(
         f"{'edges':15} {summary.num_edges} ({100 * summary.density:.1f} % of all pairs), "
@@ -108,7 +108,7 @@ def _print_edges(edges: "tuple[Edge, ...]", graph: "ClassGraph") -> None:
         click.echo("  none")
     link = "->" if graph.header["directed"] else "--"
     for edge in edges:
-        reasons = ", ".join(f"{r.term} {r.count}/{r.other_count}" for r in edge.reasons)
+        reasons = printable(", ".join(f"{r.term} {r.count}/{r.other_count}" for r in edge.reasons))
         click.echo(
             f"  {edge.weight:.4f}  {edge.source} {link} {edge.target}{'  ' if reasons else ''}{reasons}"
         )

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kgtool.cli.printable import printable
+
 if TYPE_CHECKING:
     from kgtool.mapping import MappedClass
 
@@ -117,4 +119,4 @@ def _print(summary: dict[str, Any]) -> None:
     ):
         if names:
             more = f"; ... and {len(names) - most} more: see the table" if len(names) > most else ""
-            click.echo(f"{title}: {'; '.join(names[:most])}{more}", err=True)
+            click.echo(printable(f"{title}: {'; '.join(names[:most])}{more}"), err=True)

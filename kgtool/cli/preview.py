@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from kgtool.cli.printable import tell
+
 
 @click.command()
 @click.argument("path", metavar="FILE", type=click.Path(path_type=Path, dir_okay=False))
@@ -52,7 +54,7 @@ def preview(
         path, images, out, count=count, seed=seed, class_name=class_name, overwrite=overwrite
     )
     for message in drawn.messages:
-        click.echo(f"kgtool: {message}", err=True)
+        tell(message)
     if as_json:
         click.echo(json.dumps({"out": str(out), **asdict(drawn)}, ensure_ascii=False))
     else:

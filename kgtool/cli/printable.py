@@ -1,5 +1,7 @@
 """Texts of files on a terminal: names may hold what moves its cursor or changes its colours."""
 
+import click
+
 
 def printable(text: str) -> str:
     r"""A text in which whatever cannot be seen is written as Python writes it.
@@ -13,3 +15,8 @@ def printable(text: str) -> str:
     return "".join(
         sign if sign.isprintable() else sign.encode("unicode_escape").decode("ascii") for sign in text
     )
+
+
+def tell(message: str) -> None:
+    """Print a message as one line on stderr, where it cannot steer the terminal."""
+    click.echo(f"kgtool: {printable(message)}", err=True)

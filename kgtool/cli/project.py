@@ -7,6 +7,8 @@ from typing import Literal
 
 import click
 
+from kgtool.cli.printable import printable
+
 #: Messages that are shown; a list of thousands of classes has many with one synset.
 _SHOWN = 20
 #: Names that are printed of a long list.
@@ -109,7 +111,7 @@ def project(
         above = [f"{name} ({hypernym})" for name, hypernym in done.fallback.items()]
         click.echo(f"From a hypernym: {_first(above)}")
     for message in done.messages[:_SHOWN]:
-        click.echo(message, err=True)
+        click.echo(printable(message), err=True)
     if len(done.messages) > _SHOWN:
         click.echo(f"... and {len(done.messages) - _SHOWN} more such lines: see --json", err=True)
     if done.isolated:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kgtool.cli.printable import tell
 from kgtool.cli.reading import image_bar, read_options
 
 if TYPE_CHECKING:
@@ -279,7 +280,7 @@ def _choice(
 
 def _print(out: Path, report: dict[str, Any], as_json: bool) -> None:
     for message in report["messages"]:
-        click.echo(f"kgtool: {message}", err=True)
+        tell(message)
     click.echo(json.dumps({"out": str(out)} | report) if as_json else _summary(out, report))
 
 

@@ -1,12 +1,13 @@
 """`kgtool check` and `kgtool show`, run as a person runs them."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from graph_examples import VALID, relation_graph, with_header
 
 from kgtool.cli import main
-from kgtool.graph import save_graph
+from kgtool.graph import make_graph, save_graph
 from kgtool.graph_arrays import json_text
 
 
@@ -122,3 +123,38 @@ def test_help_has_an_example(kgtool, command):
     code, out, _ = kgtool(command, "--help")
     assert code == 0
     assert f"Example: kgtool {command} relation.npz" in out
+
+
+def test_words_of_a_graph_cannot_steer_the_terminal(kgtool, tmp_path):
+    graph = relation_graph()
+    words = replace(graph.evidence, terms=("\x1b[31mcatches", "on", "on top of"))
+    graph = make_graph(
+        classes=graph.classes,
+        synsets=graph.synsets,
+        weight=graph.weight,
+        counts=graph.counts,
+        kind=graph.kind,
+        recipe=graph.header["recipe"],
+        dataset="made\x1b[2J by hand",
+        sources=[],
+        normalization=graph.header["normalization"],
+        evidence=words,
+    )
+    save_graph(graph, tmp_path / "g.npz")
+    for options in ((), ("--class", "dog")):
+        code, out, _ = kgtool("show", tmp_path / "g.npz", *options)
+        assert code == 0
+        assert "\x1b" not in out
+        assert r"\x1b[31mcatches 5/2" in out
+
+
+def test_words_of_a_file_cannot_steer_the_terminal_from_a_message(kgtool, tmp_path):
+    image = {"id": 1, "file_name": "a\x1b[2J.jpg", "width": 9, "height": 9}
+    box = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [0, 0, 5, 5], "area": 25, "iscrowd": 0}
+    data = {"images": [image], "categories": [{"id": 1, "name": "cup"}], "annotations": [box]}
+    (tmp_path / "coco.json").write_text(json.dumps(data))
+    out = tmp_path / "grid.png"
+    code, _, err = kgtool("preview", tmp_path / "coco.json", "--images", tmp_path, "--out", out)
+    assert code == 3
+    assert "\x1b" not in err
+    assert r"a\x1b[2J.jpg" in err
