@@ -1,8 +1,9 @@
 """Writing files so that a crash leaves the last good state, and nothing is overwritten silently.
 
 A process that is killed at once (SIGKILL, a power cut) can leave what it was writing, under a hidden name
-that ends in .part, beside the output. Nothing ever reads such a file, and none is in the way of the next run:
-it may be removed. Ctrl-C and SIGTERM leave none.
+that ends in .part, beside the output; and, of a folder that was just being replaced, the old one, which ends
+in .old. Nothing ever reads these, and none is in the way of the next run: they may be removed. Ctrl-C and
+SIGTERM leave none.
 """
 
 import os

@@ -48,8 +48,8 @@ Departs from the paper:
 
 Numbers: mAP rises by about 32 % on VG3000 and 28 % on ADE (abstract, relative to Faster R-CNN). A port by
     others has 11.2 and 11.5 VOC-style AP without and with it (VG, own split). With its stage it adds 1.09 M
-    parameters for COCO. On the sample world the working form has 76.0 AP,
-    the printed one 55.7, an equally stacked plain stage 55.4 (docs/log.md).
+    parameters for COCO. On the sample world the working form has 74.5 AP, an equally stacked plain stage 56.1
+    (means of three seeds); the printed one has 55.7 where that stage has 55.4 (docs/log.md).
 """
 
 import math
