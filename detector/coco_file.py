@@ -157,13 +157,12 @@ def _read_in_blocks(path: Path, masks: bool) -> CocoFile:
         "annotations": (msgspec.json.Decoder(list[msgspec.Raw]), columns.extend),
     }
     skipped = msgspec.json.Decoder(msgspec.Raw)
-    names: list[str] = []
+    seen: set[str] = set()
     for name, text in iter_blocks(path):
-        if not names or names[-1] != name:
-            names.append(name)
+        seen.add(name)
         decoder, take = members.get(name, (skipped, bytes))
         take(decoder.decode(text))
-    if any(names.count(name) != 1 for name in members):
+    if not members.keys() <= seen:
         raise NotCutError
     return CocoFile(images, categories, columns.boxes, columns.texts())
 

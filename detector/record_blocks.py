@@ -40,17 +40,19 @@ def iter_blocks(path: Path, block: int = BLOCK) -> Iterator[tuple[str, bytes]]:
         name, and JSON text: of an array of objects a part, an array too; of anything else the whole value.
 
     Raises:
-        NotCutError: this is no object, or not cut where it could be.
+        NotCutError: this is no object, not cut where it could be, or a member is there twice.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         text = _Text(file, block)
         text.skip_mark()
         text.take(b"{")
+        seen: set[str] = set()
         while True:
             name = json.loads(text.value())
-            if not isinstance(name, str):
+            if not isinstance(name, str) or name in seen:  # of two, a parser takes the last
                 raise NotCutError
+            seen.add(name)
             text.take(b":")
             if text.holds_objects():
                 yield from ((name, records) for records in text.records())

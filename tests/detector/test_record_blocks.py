@@ -154,3 +154,16 @@ def test_a_member_that_is_there_twice_counts_as_a_parser_counts_it(path: Path) -
     text = path.read_text()
     path.write_text('{"annotations": [], "images": [], ' + text.lstrip()[1:])
     assert len(read_coco(path).images) == len(json.loads(text)["images"])
+
+
+@pytest.mark.parametrize("block", [1, 50, 1 << 22])
+def test_of_two_members_side_by_side_the_last_counts_as_for_a_parser(
+    path: Path, block: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coco_file, "iter_blocks", lambda path: iter_blocks(path, block))
+    document = json.loads(path.read_text())
+    boxes = document.pop("annotations")
+    head, twice = json.dumps(document)[:-1], [json.dumps(part) for part in (boxes, boxes[:2])]
+    path.write_text(f'{head}, "annotations": {twice[0]}, "annotations": {twice[1]}}}')
+    assert json.loads(path.read_text())["annotations"] == boxes[:2]
+    assert len(columns(path)["bbox"]) == 2
