@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ from detector.checkpoint import (
     load_run,
 )
 from detector.errors import ConfigError, DetectorError, InputError, MissingResourceError, OutputExistsError
-from detector.files import load_json
+from detector.files import load_json, to_json
 
 PREFIX = "hf://"
 README = "README.md"
@@ -42,7 +42,7 @@ LIBRARY = "kgtool-detector"
 
 NEEDED = (CONFIG_FILE, CLASSES_FILE, WEIGHTS_FILE)
 
-#: Files of a run that go over as they are; its card becomes README.md.
+#: Files of a run that go over, all but the settings as they are; its card becomes README.md.
 PUSHED = (*NEEDED, BEST_FILE, METRICS_FILE, METRICS_TABLE, CLASS_TABLE, ENVIRONMENT_FILE, PLOT_FILE)
 
 _ADDRESS = re.compile(r"(?:hf://)?([\w.-]+/[\w.-]+)(?:@([\w./-]+))?")
@@ -77,7 +77,8 @@ def push_run(run: Path, to: str, *, private: bool = False, overwrite: bool = Fal
     Raises:
         ConfigError: `to` is no such name.
         InputError: the run is not finished, or cannot be loaded.
-        OutputExistsError: the repository holds a run or a card, and `overwrite` is false.
+        OutputExistsError: the repository holds a run or a card, and `overwrite` is false; or it is public
+            already, and `private` is true.
         MissingResourceError: huggingface_hub is not installed.
         DetectorError: the Hub refuses, or cannot be reached.
     """
@@ -89,11 +90,17 @@ def push_run(run: Path, to: str, *, private: bool = False, overwrite: bool = Fal
         raise InputError(f"{run}: no {CARD_FILE}; expected a finished run, made by `detector train`")
     _check_loads(run)
     files = [name for name in PUSHED if (run / name).is_file()]
-    operations = [hub.CommitOperationAdd(name, str(run / name)) for name in files]
+    operations = [hub.CommitOperationAdd(name, str(run / name)) for name in files if name != CONFIG_FILE]
+    operations.append(hub.CommitOperationAdd(CONFIG_FILE, _settings(run).encode()))
     operations.append(hub.CommitOperationAdd(README, _readme(hub, run, repository).encode()))
     with _one_line(repository):
         api = hub.HfApi(library_name=LIBRARY)
         url = api.create_repo(repository, private=private or None, exist_ok=True)
+        if private and not api.repo_info(repository).private:
+            raise OutputExistsError(
+                f"{repository}: is there already and public; make it private on the Hub, give another --to, "
+                "or leave out --private"
+            )
         held = [name for name in api.list_repo_files(repository) if name in (*PUSHED, README)]
         if held and not overwrite:
             raise OutputExistsError(
@@ -197,6 +204,14 @@ def _check_loads(run: Path) -> None:
     load_run(run, torch.device("cpu"))
     if (run / BEST_FILE).is_file():
         load_run(run, torch.device("cpu"), weights="best")
+
+
+def _settings(run: Path) -> str:
+    """The run's config.json without folders of this machine: of a file of weights, the name alone."""
+    document = load_json(run / CONFIG_FILE)
+    key = "model.backbone.weights"
+    document["settings"][key] = PurePath(load_config(run).model.backbone.weights).name
+    return to_json(document)
 
 
 def _readme(hub: Any, run: Path, repository: str) -> str:

@@ -11,7 +11,12 @@ from detector.cli.output import echo_json
 @click.command("push")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option("--to", required=True, metavar="OWNER/NAME", help="Repository; made where there is none.")
-@click.option("--private", is_flag=True, default=False, help="Make a new repository private.")
+@click.option(
+    "--private",
+    is_flag=True,
+    default=False,
+    help="Make a new repository private; one that is public is refused.",
+)
 @click.option("--overwrite", is_flag=True, default=False, help="Replace the run that the repository holds.")
 @click.option("--json", "as_json", is_flag=True, default=False, help="Print one JSON document.")
 def push_command(run: Path, to: str, private: bool, overwrite: bool, as_json: bool) -> None:

@@ -59,11 +59,14 @@ class Handler(BaseHTTPRequestHandler):
         if path == "/api/repos/create":
             wanted = json.loads(body)
             name = f"{wanted['organization']}/{wanted['name']}"
+            if name in self.server.repositories:  # and stays as visible as it is
+                return self._answer(
+                    {"error": "You already created this", "url": f"{self.server.url}/{name}"}, 409
+                )
             if wanted.get("visibility") == "private" or wanted.get("private"):
                 self.server.private.add(name)
-            status = 409 if name in self.server.repositories else 200
             self.server.repositories.setdefault(name, [{".gitattributes": b""}])
-            return self._answer({"url": f"{self.server.url}/{name}"}, status)
+            return self._answer({"url": f"{self.server.url}/{name}"})
         if path.endswith(".git/info/lfs/objects/batch"):
             objects = [self._upload(file) for file in json.loads(body)["objects"]]
             return self._answer({"transfer": "basic", "objects": objects})
@@ -97,9 +100,8 @@ class Handler(BaseHTTPRequestHandler):
         if len(parts) > 4 and parts[4] == "tree":
             rows = [{"type": "file", "path": path, "size": len(files[path]), "oid": "0"} for path in files]
             return self._answer(rows)
-        return self._answer(
-            {"id": name, "sha": sha(number), "siblings": [{"rfilename": path} for path in files]}
-        )
+        siblings, private = [{"rfilename": path} for path in files], name in self.server.private
+        return self._answer({"id": name, "sha": sha(number), "private": private, "siblings": siblings})
 
     do_HEAD = do_GET
 

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import shutil
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -131,6 +132,33 @@ def test_nothing_is_overwritten_silently(hub: HubServer, run: Path, tmp_path: Pa
     (tmp_path / "out").mkdir()
     with pytest.raises(OutputExistsError, match="already exists; give another --out"):
         pull_run("alice/birds", tmp_path / "out")
+
+
+def test_private_is_refused_where_the_repository_is_public_already(hub: HubServer, run: Path) -> None:
+    push_run(run, "alice/birds")
+    before = list(hub.repositories["alice/birds"])
+    for overwrite in (False, True):
+        with pytest.raises(OutputExistsError, match="alice/birds: is there already and public; make it priv"):
+            push_run(run, "alice/birds", private=True, overwrite=overwrite)
+    assert hub.repositories["alice/birds"] == before
+    push_run(run, "alice/own", private=True)
+    push_run(run, "alice/own", private=True, overwrite=True)
+    assert hub.private == {"alice/own"}
+
+
+def test_no_folder_of_the_machine_is_pushed(hub: HubServer, run: Path, tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(run, own)
+    key, file = "model.backbone.weights", tmp_path / "weights" / "r50.safetensors"
+    document = json.loads((own / "config.json").read_text())
+    document["settings"][key] = str(file)
+    (own / "config.json").write_text(json.dumps(document))
+    push_run(own, "alice/birds")
+    pushed = hub.repositories["alice/birds"][-1]
+    assert json.loads(pushed["config.json"])["settings"] == {**document["settings"], key: "r50.safetensors"}
+    assert not [name for name in pushed if str(run.parent).encode() in pushed[name]]
+    assert not [name for name in pushed if str(tmp_path).encode() in pushed[name]]
+    pull_run("alice/birds", tmp_path / "back")
 
 
 def test_only_files_of_a_run_are_fetched_and_only_a_whole_run_is_left(
