@@ -16,6 +16,7 @@ better one has taken, by 0.5 or more. A graph that is of no use gets a strength 
 trusted as far as other annotated images bear them out (`detector.trust`).
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ from detector.annotations import Annotations, read_annotations, to_clipped_xyxy
 from detector.coco_metrics import coco_metrics
 from detector.coco_results import Results, read_results, save_results
 from detector.detections import Detections
-from detector.errors import ConfigError, OutputExistsError
+from detector.errors import ConfigError, InputError, OutputExistsError
 from detector.knowledge import lift_of, load_knowledge
 from detector.trust import count_pairs, row_trust, trusted_lift
 
@@ -64,8 +65,8 @@ def rescore_file(
         annotations: COCO JSON of the images, or of some of them; its categories name the classes.
         strength: lambda; None: learned from the first `learn_images` annotated images.
         learn_images: how many; AP is of the others then.
-        trust: COCO JSON of other images, such as those of the training: the graph counts as far as its boxes
-            bear it out (`detector.trust`). None: as it is.
+        trust: COCO JSON of other images than `annotations`, such as those of the training: the graph counts
+            as far as its boxes bear it out (`detector.trust`). None: as it is.
         seed: of the shuffled graph.
         overwrite: replace `out`.
 
@@ -74,7 +75,8 @@ def rescore_file(
         "before", "after", and of the "shuffled" graph (its strength learned in the same way).
 
     Raises:
-        InputError, ClassMatchError: a file is not what it should be, or the graph lacks a class.
+        InputError, ClassMatchError: a file is not what it should be, `trust` has images of `annotations`, or
+            the graph lacks a class.
         ConfigError: the graph has no counts of class pairs, or there is nothing to learn a strength from.
         OutputExistsError: `out` is there.
     """
@@ -83,7 +85,7 @@ def rescore_file(
     truth = read_annotations(annotations) if annotations else None
     results = read_results(detections, truth)
     lift_CC = load_lift(graph, results)
-    own_CC = None if trust is None else _pairs_of(trust, results)
+    own_CC = None if trust is None else _pairs_of(trust, results, truth)
     learned_from, evaluated = _divided(truth, learn_images if strength is None else 0)
     order = np.random.default_rng(seed).permutation(len(lift_CC))
     scores_by_name, strengths = {"before": results.score_N}, {"before": 0.0}
@@ -129,10 +131,28 @@ def load_lift(graph: Path, results: Results) -> np.ndarray:
     return np.asarray(lift_of(counts_CC, SMOOTHING))
 
 
-def _pairs_of(path: Path, results: Results) -> torch.Tensor:
-    """Count the pairs of boxes of a file in the order of the results' classes."""
+def _pairs_of(path: Path, results: Results, truth: Annotations | None) -> torch.Tensor:
+    """Count the pairs of boxes of a file, none of whose images is in `truth`, in the results' class order."""
     annotations = read_annotations(path)
+    known = set() if truth is None else {picture for picture in _pictures_of(truth) if picture[2]}
+    shared = [picture[0] for picture in _pictures_of(annotations) if picture in known]
+    if truth is not None and shared:
+        raise InputError(
+            f"--trust {path}: {len(shared)} of its images, such as {shared[0]}, are in {truth.path} too; "
+            "expected other images: what AP is computed from must teach nothing"
+        )
     return count_pairs(annotations.with_classes(results.class_names, owner="the detections"))
+
+
+def _pictures_of(
+    annotations: Annotations,
+) -> Iterator[tuple[str, tuple[int, int], tuple[tuple[float, ...], ...]]]:
+    """What two files say alike of the same image: name, height and width, and boxes; ids may differ."""
+    bounds = zip(annotations.offsets, annotations.offsets[1:], strict=False)
+    names, sizes = annotations.file_names.tolist(), annotations.sizes_I2.tolist()
+    for name, (height, width), (first, end) in zip(names, sizes, bounds, strict=True):
+        boxes = sorted(map(tuple, annotations.boxes_xywh[first:end].tolist()))
+        yield name, (height, width), tuple(boxes)
 
 
 def context_of(results: Results, lift_CC: np.ndarray) -> np.ndarray:

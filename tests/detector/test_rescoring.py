@@ -60,7 +60,9 @@ def write(path: Path, document: object) -> Path:
     return path
 
 
-def world(num_images: int = 60, seed: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def world(
+    num_images: int = 60, seed: int = 0, split: str = "test"
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Images with a cup and a kettle, or a tyre and a car; the detector mixes up cup and tyre."""
     rng = np.random.default_rng(seed)
     annotations, found = [], []
@@ -75,7 +77,8 @@ def world(num_images: int = 60, seed: int = 0) -> tuple[dict[str, Any], list[dic
                 wrong = {**found[-1], "category_id": 4 - first, "score": 0.3 + 0.4 * rng.random()}
                 found.append(wrong)
     images = [
-        {"id": image, "file_name": f"{image}.jpg", "width": 100, "height": 100} for image in range(num_images)
+        {"id": image, "file_name": f"{split}_{image}.jpg", "width": 100, "height": 100}
+        for image in range(num_images)
     ]
     categories = [{"id": number, "name": name} for number, name in enumerate(CATEGORIES, start=1)]
     return {"images": images, "annotations": annotations, "categories": categories}, found
@@ -173,7 +176,7 @@ def test_a_right_graph_helps_and_a_shuffled_one_is_printed_beside_it(
 def test_with_trust_a_wrong_graph_does_no_harm_and_a_right_one_helps(tmp_path: Path) -> None:
     truth, found = world()
     dets, annotations = write(tmp_path / "d.json", found), write(tmp_path / "a.json", truth)
-    train = write(tmp_path / "train.json", world(seed=1)[0])
+    train = write(tmp_path / "train.json", world(seed=1, split="train")[0])
     wrong = COUNTS[[2, 1, 0, 3]][:, [2, 1, 0, 3]]  # cups with cars, tyres with kettles
     ap = {}
     for name, counts in (("right", COUNTS), ("wrong", wrong)):
@@ -188,6 +191,27 @@ def test_with_trust_a_wrong_graph_does_no_harm_and_a_right_one_helps(tmp_path: P
     assert ap["right", True] > 0.08
     assert ap["wrong", False] < -0.05
     assert ap["wrong", True] > -0.005
+
+
+def test_trust_is_not_learned_from_the_images_that_ap_is_computed_from(tmp_path: Path) -> None:
+    truth, found = world()
+    graph, dets = write_graph(tmp_path / "g.npz"), write(tmp_path / "d.json", found)
+    annotations = write(tmp_path / "a.json", truth)
+    train = world(seed=1, split="train")[0]
+    number, place = len(train["images"]), truth["images"][3]
+    train["images"].append({**place, "id": number})
+    train["annotations"] += [
+        {**box, "image_id": number}
+        for box in reversed(truth["annotations"])
+        if box["image_id"] == place["id"]
+    ]
+    for trust, line in (
+        (annotations, "60 of its images"),
+        (write(tmp_path / "t.json", train), "1 of its im"),
+    ):
+        with pytest.raises(InputError, match=f"--trust .*: {line}.* are in .*a.json too; expected other"):
+            rescore_file(graph, dets, tmp_path / "o.json", annotations=annotations, trust=trust)
+        assert not (tmp_path / "o.json").exists()
 
 
 def test_what_cannot_be_rescored_is_one_clear_line(tmp_path: Path) -> None:
