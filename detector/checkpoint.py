@@ -66,6 +66,7 @@ class RunClasses:
         category_ids: ids of the COCO JSON that the run was trained on.
         graph_hashes: identities of the class graphs, in their order; none for a run without one.
         train_images: number of images that each class was trained on; empty where a run does not say.
+        inputs: SHA-256 of what the run learned from (`preparation.identity_of`); "" where it does not say.
     """
 
     names: tuple[str, ...]
@@ -73,6 +74,7 @@ class RunClasses:
     category_ids: tuple[int, ...]
     graph_hashes: tuple[str, ...]
     train_images: tuple[int, ...] = ()
+    inputs: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,14 +108,15 @@ def load_config(folder: Path) -> Config:
 
 
 def save_classes(classes: RunClasses, folder: Path) -> None:
-    """Write the class list and the hashes of the graphs."""
+    """Write the class list, and the hashes of the graphs and of all that is learned from."""
     columns = zip(classes.category_ids, classes.names, classes.synsets, strict=True)
     rows: list[dict[str, Any]] = [
         {"id": category, "name": name, "synset": synset} for category, name, synset in columns
     ]
     for row, count in zip(rows, classes.train_images, strict=False):
         row["train_images"] = count
-    save_json({"graph_hashes": list(classes.graph_hashes), "classes": rows}, folder / CLASSES_FILE)
+    document = {"graph_hashes": list(classes.graph_hashes), "inputs": classes.inputs, "classes": rows}
+    save_json(document, folder / CLASSES_FILE)
 
 
 def load_classes(folder: Path) -> RunClasses:
@@ -137,6 +140,7 @@ def load_classes(folder: Path) -> RunClasses:
             category_ids=tuple(int(row["id"]) for row in rows),
             graph_hashes=tuple(str(graph_hash) for graph_hash in document["graph_hashes"]),
             train_images=tuple(int(row["train_images"]) for row in rows if "train_images" in row),
+            inputs=str(document.get("inputs", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -115,8 +115,8 @@ def start_state(model: RCNN, config: Config, steps_per_epoch: int) -> TrainingSt
     return TrainingState(model, optimizer, schedule, scaler, settings.epochs, steps_per_epoch, average)
 
 
-def classes_of(inputs: Inputs) -> RunClasses:
-    """Return what a run folder says of the classes."""
+def classes_of(inputs: Inputs, identity: str) -> RunClasses:
+    """Return what a run folder says of the classes, and of the identity of what is learned from."""
     annotations = inputs.annotations
     return RunClasses(
         names=annotations.class_names,
@@ -124,6 +124,7 @@ def classes_of(inputs: Inputs) -> RunClasses:
         category_ids=tuple(annotations.category_ids.tolist()),
         graph_hashes=tuple(part.graph_hash for part in inputs.knowledge),
         train_images=tuple(annotations.images_per_class().tolist()),
+        inputs=identity,
     )
 
 

@@ -14,12 +14,13 @@ from detector.checkpoint import (
     RUN_FILES,
     WEIGHTS_FILE,
     RunClasses,
+    load_classes,
     load_config,
     save_classes,
     save_config,
 )
 from detector.config import WITHOUT_EFFECT, Config
-from detector.errors import ConfigError, OutputExistsError
+from detector.errors import ConfigError, InputError, OutputExistsError
 from detector.files import atomic_path, check_folder_free, save_json
 from detector.overrides import flatten
 from detector.plotting import has_matplotlib
@@ -111,6 +112,26 @@ def check_same_config(config: Config, out: Path) -> None:
                 f"{out}: was started with {key}={value}; found {wanted.get(key)}; a run goes on with "
                 "the same settings; give them, or start anew with --overwrite"
             )
+
+
+def check_same_inputs(classes: RunClasses, out: Path) -> None:
+    """Check that a finished run learned from the same graphs and data; a stopped one's state says it itself.
+
+    Raises:
+        InputError: it did not.
+    """
+    stored = load_classes(out)
+    if stored.graph_hashes != classes.graph_hashes:
+        found, given = (", ".join(part.graph_hashes) or "none" for part in (stored, classes))
+        what = f"graph {found}; found --graph with hash {given}"
+    elif stored.inputs and stored.inputs != classes.inputs:
+        what = "other data, or with another --init"
+    else:
+        return
+    raise InputError(
+        f"{out}: is finished, and was trained on {what}; give the same, another --out, or start anew with "
+        "--overwrite"
+    )
 
 
 def check_run_folder_free(out: Path, *, overwrite: bool) -> None:

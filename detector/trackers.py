@@ -63,10 +63,10 @@ class TensorBoard:
     def __init__(self, run: TrackedRun) -> None:
         writer_class = import_module("torch.utils.tensorboard").SummaryWriter
         folder = run.folder / TENSORBOARD_FOLDER
-        if not run.step:  # of a run before
-            for old in folder.glob("events.out.tfevents.*"):
-                old.unlink()
+        before = [] if run.step else list(folder.glob("events.out.tfevents.*"))  # of another run
         self._writer: Any = writer_class(str(folder), purge_step=run.step + 1 if run.step else None)
+        for old in before:
+            old.unlink()
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
@@ -104,7 +104,7 @@ class WeightsAndBiases:
 
 
 class MLflow:
-    """Writes to MLFLOW_TRACKING_URI; a run that goes on is found by its tag."""
+    """Writes to MLFLOW_TRACKING_URI; a run that goes on is found by its tag, and what it has is left out."""
 
     def __init__(self, run: TrackedRun) -> None:
         entities, mlflow = import_module("mlflow.entities"), import_module("mlflow")
@@ -113,8 +113,12 @@ class MLflow:
         known = self._client.get_experiment_by_name(name)
         experiment = known.experiment_id if known else self._client.create_experiment(name)
         found = self._client.search_runs([experiment], f"tags.`detector.run` = '{run.id}'")
+        self._last: dict[str, int] = {}
         if found:
             self._id = found[0].info.run_id
+            for key in found[0].data.metrics:
+                history = self._client.get_metric_history(self._id, key)
+                self._last[key] = max(point.step for point in history)
             self._client.update_run(self._id, status="RUNNING")
             return
         tags = {"detector.run": run.id}
@@ -126,8 +130,10 @@ class MLflow:
     def write(self, numbers: Mapping[str, float], step: int) -> None:
         """See `Tracker`."""
         now = int(1000 * time.time())
-        metrics = [self._metric(name, value, now, step) for name, value in numbers.items()]
-        self._client.log_batch(self._id, metrics=metrics)
+        new = {name: value for name, value in numbers.items() if step > self._last.get(name, 0)}
+        metrics = [self._metric(name, value, now, step) for name, value in new.items()]
+        if metrics:
+            self._client.log_batch(self._id, metrics=metrics)
 
     def close(self, *, failed: bool) -> None:
         """See `Tracker`."""
@@ -135,7 +141,7 @@ class MLflow:
 
 
 class Trackio:
-    """Writes to TRACKIO_DIR, or to the server that trackio's variables name."""
+    """Writes to TRACKIO_DIR, or to the server that its variables name; what is there it leaves out."""
 
     def __init__(self, run: TrackedRun) -> None:
         trackio = import_module("trackio")
@@ -147,9 +153,13 @@ class Trackio:
                 resume="allow",
                 embed=False,
             )
+        # No public call says it of a local run and of a remote one.
+        self._last = int(getattr(self._run, "_next_step", 0)) - 1
 
     def write(self, numbers: Mapping[str, float], step: int) -> None:
-        """See `Tracker`."""
+        """See `Tracker`; a kill during an evaluation leaves the last step there without its metrics."""
+        if step < self._last or (step == self._last and "training/loss" in numbers):
+            return
         self._run.log(dict(numbers), step=step)
 
     def close(self, *, failed: bool) -> None:
@@ -184,25 +194,26 @@ def check_trackers(names: Sequence[str]) -> None:
 
 def start_trackers(
     names: Sequence[str], folder: Path, step: int, settings: Mapping[str, Any]
-) -> list[Tracker]:
+) -> tuple[list[Tracker], str]:
     """Start trackers of a run.
 
     Args:
         names: keys of `TRACKERS`.
-        folder: run folder; gets a file with the run's id, by which trackers find it again.
+        folder: run folder, which is there.
         step: from which the run goes on; 0 for a new one.
         settings: the whole configuration, flat.
 
+    Returns:
+        the trackers, and the run's id, for `save_tracked_id` once the folder is the run's.
+
     Raises:
-        DetectorError: a tracker does not start; its own reason.
+        DetectorError: a tracker does not start; its own reason. What the folder has of a run before stays.
     """
-    if not names:
-        return []
-    if not step or not (folder / TRACKERS_FILE).is_file():
-        save_json({"id": secrets.token_hex(4)}, folder / TRACKERS_FILE)
-    run = TrackedRun(folder, str(load_json(folder / TRACKERS_FILE)["id"]), step, settings)
+    goes_on = step > 0 and (folder / TRACKERS_FILE).is_file()
+    tracked_id = str(load_json(folder / TRACKERS_FILE)["id"]) if goes_on else secrets.token_hex(4)
+    run = TrackedRun(folder, tracked_id, step, settings)
     started: list[Tracker] = []
-    for name in dict.fromkeys(names):
+    for name in sorted(dict.fromkeys(names), key="tensorboard".__eq__):  # last, as it removes a run before
         try:
             started.append(TRACKERS[name][1](run))
         except Exception as error:  # whatever its package, network or configuration says
@@ -210,7 +221,12 @@ def start_trackers(
                 tracker.close(failed=True)
             reason = str(error).strip().partition("\n")[0] or type(error).__name__
             raise DetectorError(f"--track {name}: does not start: {reason[:300]}") from error
-    return started
+    return started, tracked_id
+
+
+def save_tracked_id(tracked_id: str, folder: Path) -> None:
+    """Write the id by which trackers find the run of this folder again."""
+    save_json({"id": tracked_id}, folder / TRACKERS_FILE)
 
 
 def scalars(record: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

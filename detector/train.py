@@ -10,7 +10,7 @@ import torch
 
 from detector.batch_search import check_alone, with_found_batch
 from detector.card import TrainedOn
-from detector.checkpoint import CONFIG_FILE, LOG_FILE, METRICS_FILE, load_config
+from detector.checkpoint import CONFIG_FILE, LOG_FILE, METRICS_FILE, RunClasses, load_config
 from detector.config import Config
 from detector.device import pick_device
 from detector.environment import describe_environment
@@ -31,9 +31,9 @@ from detector.preparation import (
 from detector.processes import Processes, join_processes
 from detector.rcnn import RCNN
 from detector.readings import Readings
-from detector.run_folder import find_start, finish_run_folder, start_run_folder
+from detector.run_folder import check_same_inputs, find_start, finish_run_folder, start_run_folder
 from detector.stopping import StopRequest
-from detector.trackers import Tracker, check_trackers, start_trackers
+from detector.trackers import Tracker, check_trackers, save_tracked_id, start_trackers
 from detector.training_log import TrainingLog
 from detector.training_loop import Loop, fit, steps_in_epoch
 from detector.training_state import TrainingState, load_state
@@ -90,7 +90,7 @@ def train(
     Raises:
         ConfigError: a graph is missing or useless, parts of the configuration do not fit, or several
             processes shall find their batch.
-        InputError: the data is not what it should be.
+        InputError: the data is not what it should be, or not what the run to go on with learned from.
         ClassMatchError: graph, data and evaluation data do not name the same classes.
         OutputExistsError: `out` is there and `overwrite` is false.
         TrainingError: a loss is not finite, or the GPU's memory is full.
@@ -106,26 +106,22 @@ def train(
             config = override(config, {"train.batch_size": load_config(out).train.batch_size})
             auto_batch = False
         start = find_start(config, out, resume=resume, overwrite=overwrite, writes=processes.first)
+        inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
+        identity = identity_of(inputs, init)
+        classes = classes_of(inputs, identity)
         if start == "finished":
+            check_same_inputs(classes, out)
             return load_json(out / METRICS_FILE) if processes.first else {}
         where = pick_device(device, processes.local_rank)
-        inputs = load_inputs(config, data, graphs, (split, eval_split), max_images)
         config, found = with_found_batch(config, inputs, where) if auto_batch else (config, [])
         state, messages = _build(config, inputs, None if start == "state" else init, where, processes)
-        identity = identity_of(inputs, init)
         if start == "state":
             load_state(state, out, identity, processes)
             messages.append(f"goes on after step {state.step} of the run in {out}")
-        classes, environment = classes_of(inputs), describe_environment(where, processes.count)
-        fresh, started = not out.exists(), list[Tracker]()
+        environment = describe_environment(where, processes.count)
+        started = list[Tracker]()
         if processes.first:
-            start_run_folder(out, config, classes, environment, state)
-            try:
-                started = start_trackers(trackers, out, state.step, flatten(config))
-            except DetectorError:
-                if fresh:  # so that the same command line may be given again
-                    shutil.rmtree(out)
-                raise
+            started = _begin(out, config, classes, environment, state, trackers)
         processes.gather(None)  # the others wait
         with (
             denormals_as_zero(),
@@ -159,6 +155,31 @@ def _build(
     if processes.rank:  # so that processes do not draw the same regions
         seed_everything(seed + processes.rank)
     return state, [*_opening_messages(config, inputs, model, processes), *messages]
+
+
+def _begin(
+    out: Path,
+    config: Config,
+    classes: RunClasses,
+    environment: dict[str, Any],
+    state: TrainingState,
+    trackers: Sequence[str],
+) -> list[Tracker]:
+    """Make the folder the run's and start its trackers; where one does not start, all is as it was before."""
+    fresh = not out.exists()
+    if fresh:
+        start_run_folder(out, config, classes, environment, state)
+    try:
+        started, tracked_id = start_trackers(trackers, out, state.step, flatten(config))
+    except DetectorError:
+        if fresh:  # so that the same command line may be given again
+            shutil.rmtree(out)
+        raise
+    if not fresh:  # only now, as it clears a run that is there
+        start_run_folder(out, config, classes, environment, state)
+    if trackers:
+        save_tracked_id(tracked_id, out)
+    return started
 
 
 def _log(

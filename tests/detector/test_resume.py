@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_data import change_json, write_data
+from tiny_data import change_json, write_data, write_graph
 
 from detector import training_loop
 from detector.annotations import load_annotations
@@ -184,6 +184,28 @@ def test_a_run_goes_on_only_with_the_same_settings_and_data(data: Path, tmp_path
     with pytest.raises(InputError, match=r"state.pt: cannot be read"):
         train(config(), data, run, resume=True, quiet=True)
     (run / "state.pt").write_bytes(kept["state.pt"])
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == kept
+
+
+def test_a_finished_run_is_that_of_the_same_graph_and_data_too(data: Path, tmp_path: Path) -> None:
+    run, graph = tmp_path / "run", write_graph(tmp_path / "g.npz")
+    few = {"train.epochs": 1, "train.batch_size": 3}
+    settings = override(load_recipe("reasoning_rcnn_sample"), few)
+    result = train(settings, data, run, graphs=[graph], quiet=True)
+    kept = {path.name: path.read_bytes() for path in run.iterdir()}
+
+    def again(graph: Path, **options: Any) -> dict[str, Any]:
+        return train(settings, data, run, graphs=[graph], resume=True, quiet=True, **options)
+
+    assert again(graph) == result
+    other = write_graph(tmp_path / "other.npz", ("red", "blue", "green"))
+    with pytest.raises(InputError, match=r"is finished, and was trained on graph .*; found --graph with h"):
+        again(other)
+    with pytest.raises(InputError, match=r"is finished, and was trained on other data, or with another --in"):
+        again(graph, max_images=2)
+    change_json(data / "test.json", lambda document: document["annotations"].pop())
+    with pytest.raises(InputError, match=r"is finished, and was trained on other data"):
+        again(graph)
     assert {path.name: path.read_bytes() for path in run.iterdir()} == kept
 
 

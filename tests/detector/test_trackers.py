@@ -2,12 +2,15 @@
 
 import json
 import math
+import signal
 import struct
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 from tiny_data import write_data
 
@@ -159,6 +162,47 @@ def test_a_stopped_run_is_shown_with_each_step_once_and_an_overwritten_one_not_a
     assert "metrics/APl" not in found, "there is nothing of that size to find"
 
 
+#: Kills itself after the fifth step; by then trackio, which sends twice a second, has all.
+KILLED = """
+import os, signal, sys, time
+from detector.cli import main
+from detector.training_log import TrainingLog
+step = TrainingLog.step
+def kill_after(self, number, *more, **others):
+    step(self, number, *more, **others)
+    if number == 5:
+        time.sleep(2)
+        os.kill(os.getpid(), signal.SIGKILL)
+TrainingLog.step = kill_after
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("tracker", "shown"), [("tensorboard", of_tensorboard), ("mlflow", of_mlflow), ("trackio", of_trackio)]
+)
+def test_a_killed_run_is_shown_with_each_step_once(
+    tracker: str, shown: Callable[[Path], Curves], data: Path, tmp_path: Path, stores: None
+) -> None:
+    pytest.importorskip(tracker)
+    run, every = tmp_path / "run", {"train.batch_size": 3, "train.eval_every": 1, "train.save_every": 3}
+    settings = [f"--set={key}={value}" for key, value in {**every, "train.epochs": 4}.items()]
+    command = ["train", "--recipe", "faster_rcnn_sample", "--data", str(data), "--out", str(run)]
+    arguments = [sys.executable, "-c", KILLED, *command, *settings, "--track", tracker]
+    assert subprocess.run(arguments, capture_output=True).returncode == -signal.SIGKILL
+    assert [record["step"] for record in log_of(run) if "lr" in record] == [1, 2, 3, 4, 5]
+    saved = torch.load(run / "state.pt", weights_only=True)["step"]
+    assert saved < 5
+    goes_on = override(load_recipe("faster_rcnn_sample"), {**every, "train.epochs": 4})
+    train(goes_on, data, run, resume=True, trackers=[tracker], quiet=True)
+    found = shown(run)
+    losses = [(record["step"], pytest.approx(record["loss"])) for record in log_of(run) if "lr" in record]
+    assert len(losses) == 8
+    assert found["training/loss"] == losses
+    assert [step for step, _ in found["metrics/AP"]] == [2, 4, 6, 8]
+
+
 @pytest.mark.filterwarnings("ignore")
 def test_trackers_leave_stdout_to_the_command(data: Path, tmp_path: Path, stores: None) -> None:
     names = [name for name in TRACKERS if installed(name)]
@@ -199,7 +243,7 @@ def test_a_tracker_that_does_not_start_says_why_in_one_line(
     with pytest.raises(DetectorError, match="--track tensorboard: does not start: ") as caught:
         start_trackers(["tensorboard"], tmp_path, 0, {})
     assert "\n" not in str(caught.value)
-    assert start_trackers([], tmp_path, 0, {}) == []
+    assert start_trackers([], tmp_path, 0, {})[0] == []
 
 
 def test_a_new_run_whose_tracker_does_not_start_leaves_no_folder(
@@ -214,11 +258,24 @@ def test_a_new_run_whose_tracker_does_not_start_leaves_no_folder(
         with pytest.raises(DetectorError, match="--track wandb: does not start: no API key"):
             train(config(epochs=1), data, run, trackers=["wandb"], quiet=True)
         assert not run.exists()
-    train(config(epochs=1), data, run, quiet=True)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_run_that_is_there_stays_until_every_tracker_has_started(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run: object) -> object:
+        raise PermissionError("no API key")
+
+    run, first = tmp_path / "run", [name for name in ("tensorboard",) if installed(name)]
+    train(config(epochs=1), data, run, trackers=first, quiet=True)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    monkeypatch.setitem(TRACKERS, "wandb", ("json", refuse))
     with pytest.raises(DetectorError, match="no API key"):
-        train(config(epochs=1), data, run, trackers=["wandb"], overwrite=True, quiet=True)
-    train(config(epochs=1), data, run, resume=True, quiet=True)
-    assert (run / "metrics.json").is_file()
+        train(config(epochs=1), data, run, trackers=[*first, "wandb"], overwrite=True, quiet=True)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    train(config(epochs=2), data, run, trackers=first, overwrite=True, quiet=True)
+    assert json.loads((run / "metrics.json").read_text())["epoch"] == 2
 
 
 class Broken:
