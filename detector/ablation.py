@@ -16,9 +16,10 @@ from detector.ablation_plots import save_ablation
 from detector.ablation_report import save_report, summarize
 from detector.ablation_source import Cell, Source, is_done
 from detector.ablation_variants import Variant, base_recipe, list_variants
+from detector.config import Config
 from detector.experiment import Experiment, check_experiment, check_graph, check_settings
 from detector.files import check_folder_free, load_json, save_json
-from detector.frozen_cell import FrozenCell, drop_source, keep_source
+from detector.frozen_cell import FrozenCell, check_base, drop_source, keep_source
 from detector.overrides import override
 from detector.plotting import has_matplotlib
 from detector.recipes import load_recipe
@@ -62,6 +63,7 @@ def ablate(
     save_json(experiment.summary(), out / EXPERIMENT_FILE)
     make = partial(prepare_source, experiment, out, overwrite=overwrite)
     results = []
+    stages: dict[str, int] = {}
     with start_workers(jobs) as workers:
         sources = []
         for source in workers(make, experiment.places()):
@@ -71,8 +73,10 @@ def ablate(
         for source in sorted(sources, key=lambda source: order.index(source.name)):
             cells = list_cells(source)
             run_cells(cells, workers, overwrite=overwrite, say=say)
-            results += [load_json(cell.path) for cell in cells]
-    report = {"experiment": experiment.summary(), **summarize(results, experiment.recipe)}
+            made = [load_json(cell.path) for cell in cells]
+            stages |= {result["arm"]: cell.num_stages for cell, result in zip(cells, made, strict=True)}
+            results += made
+    report = {"experiment": experiment.summary(), **summarize(results, experiment.recipe, stages)}
     save_report(report, out)
     if has_matplotlib():
         save_ablation(report, out / "ablation.png")
@@ -83,8 +87,10 @@ def plan(experiment: Experiment, *, overwrite: bool) -> Callable[[Source], list[
     """Check the arms and return what lists the cells of a source, all arms of a seed after each other.
 
     Raises:
-        ConfigError: an arm, a setting or a graph does not fit; see `list_arms` and `list_variants`.
+        ConfigError: an arm, a setting, a graph or the base detector that is to be trained does not fit; see
+            `list_arms`, `list_variants` and `frozen_cell.check_base`.
     """
+    base = None if experiment.init else base_config(experiment)
     settings, resamples = experiment.shared_settings(), experiment.resamples
     recipe = override(load_recipe(experiment.recipe), settings)
     seeds = range(experiment.seeds)
@@ -96,6 +102,8 @@ def plan(experiment: Experiment, *, overwrite: bool) -> Callable[[Source], list[
             TrainingCell(source, variant, resamples, experiment.device, overwrite) for variant in seeded
         ]
     check_settings(recipe, experiment.settings or {})
+    if base is not None:
+        check_base(base.model, f"{base.recipe}, the plain detector behind {experiment.recipe}")
     arms = list_arms(recipe, experiment.controls, [load_recipe(name) for name in experiment.rivals])
     check_graph(experiment, {arm.name: arm.graph for arm in arms})
     return lambda source: [
@@ -143,8 +151,20 @@ def check_out(out: Path) -> None:
 
 
 def name_of(place: World | Path) -> str:
-    """What a world or a data folder is called."""
-    return place.name if isinstance(place, World) else place.resolve().name
+    """What a world or a data folder is called: never empty, nor one of the dots of a path."""
+    return place.name if isinstance(place, World) else place.resolve().name or "data"
+
+
+def base_config(experiment: Experiment, place: World | Path | None = None) -> Config:
+    """Return the configuration of the base detector that is trained where none is given.
+
+    Raises:
+        ConfigError: no recipe is it, or a setting does not fit.
+    """
+    settings = {}
+    if isinstance(place, World) and place.family in BASE_EPOCHS:
+        settings["train.epochs"] = BASE_EPOCHS[place.family]
+    return override(base_recipe(experiment.recipe), {**settings, **(experiment.base_settings or {})})
 
 
 def prepare_source(experiment: Experiment, out: Path, place: World | Path, *, overwrite: bool) -> Source:
@@ -156,10 +176,7 @@ def prepare_source(experiment: Experiment, out: Path, place: World | Path, *, ov
         folder.name, folder, data, graph, experiment.init or folder / "base", experiment.max_images
     )
     if not experiment.init:
-        settings = {}
-        if isinstance(place, World) and place.family in BASE_EPOCHS:
-            settings["train.epochs"] = BASE_EPOCHS[place.family]
-        config = override(base_recipe(experiment.recipe), {**settings, **(experiment.base_settings or {})})
+        config = base_config(experiment, place)
         again = overwrite and is_other_run(source.base, config)
         train_in(source.base, config, source, device=experiment.device, again=again)
     return source

@@ -4,7 +4,7 @@ Every arm is one region stage behind a plain first one, and differs from the rec
 
 | control | what is there instead | what a difference to the recipe tells |
 |---|---|---|
-| none | the head of the first stage: equally stacked, nothing added | the whole of what the recipe adds |
+| none | a plain head (see `plain_head`), equally stacked | the whole of what the recipe adds |
 | context | one vector for the image; no graph, no class weights | whether the image alone would do |
 | identity, shuffled, random, degree-preserving | another graph (`kgtool controls`) | what the graph says |
 | uniform | the same attention for all classes (Reasoning-RCNN, table 3) | the attention |
@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from detector.config import Config, StageConfig
+from detector.config import Config, ProposalConfig, StageConfig
 from detector.errors import ConfigError
 from detector.heads import ImageContextConfig
-from detector.interfaces import SharedHeadConfig, TwoLinearConfig
+from detector.interfaces import HeadConfig, SharedHeadConfig, TwoLinearConfig
 
 #: Where an arm has the graph that was given.
 GIVEN = "given"
@@ -70,7 +70,8 @@ def list_arms(recipe: Config, controls: Sequence[str], rivals: Sequence[Config] 
     """
     own = second_stage(recipe)
     arms = [Arm(recipe.recipe, own, graph_of(own))]
-    arms += [control_arm(own, control) for control in chosen_controls(recipe, controls)]
+    plain = plain_head(recipe)
+    arms += [control_arm(own, control, plain) for control in chosen_controls(recipe, controls)]
     for rival in rivals:
         stage = second_stage(rival)
         arms.append(Arm(rival.recipe, stage, graph_of(stage)))
@@ -137,10 +138,22 @@ def fitting_controls(stage: StageConfig) -> tuple[str, ...]:
     return (*ALWAYS, *graphs, *settings)
 
 
-def control_arm(own: StageConfig, control: str) -> Arm:
-    """Make one control of a stage; see `fitting_controls`."""
+def plain_head(recipe: Config) -> HeadConfig:
+    """Return the head of the arm none: one with linear layers of its own where the recipe's has such.
+
+    That is so of a head behind nothing but proposals; one behind another stage stands on that one's head.
+    """
+    model, head = recipe.model, second_stage(recipe).head
+    alone = len(model.stages) == 1 and isinstance(model.proposals, ProposalConfig)
+    if not alone or isinstance(head, SharedHeadConfig):
+        return SharedHeadConfig()
+    return TwoLinearConfig(getattr(head, "width", TwoLinearConfig().width))
+
+
+def control_arm(own: StageConfig, control: str, plain: HeadConfig) -> Arm:
+    """Make one control of a stage (see `fitting_controls`); `plain` is the head of the arm none."""
     if control == "none":
-        return Arm(control, replace(own, head=SharedHeadConfig(), score_update=None), "")
+        return Arm(control, replace(own, head=plain, score_update=None), "")
     if control == "context":
         head = ImageContextConfig(getattr(own.head, "squeeze", ImageContextConfig().squeeze))
         return Arm(control, replace(own, head=head, score_update=None), "")

@@ -1,6 +1,6 @@
 """What the cells of an experiment say together: means, paired differences with intervals, and cost."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from detector.trends import interval
 METRICS = ("AP", "AP50", "AP75")
 
 
-def summarize(results: Sequence[dict[str, Any]], recipe: str) -> dict[str, Any]:
+def summarize(results: Sequence[dict[str, Any]], recipe: str, stages: Mapping[str, int]) -> dict[str, Any]:
     """Put the cells of an experiment together.
 
     A difference is the mean over sources and seeds of the paired differences of cells. Its 95 % interval is
@@ -23,11 +23,12 @@ def summarize(results: Sequence[dict[str, Any]], recipe: str) -> dict[str, Any]:
     Args:
         results: what the cells' `run` returned, for each source and seed the same arms.
         recipe: the arm that differences are taken from.
+        stages: how many region stages each arm's detector has.
 
     Returns:
-        "recipe", "sources", "seeds", and "arms": for each its name, the mean of its metrics, AP "by_source",
-        what it has more weights than the equally stacked plain arm, seconds of training, milliseconds an
-        image, and its difference in AP to plain and of the recipe to it, with "low", "high", "by_source".
+        "recipe", "sources", "seeds", and "arms": for each its name, its "stages", the mean of its metrics, AP
+        "by_source", what it has more weights than the plain arm, seconds of training, milliseconds an image,
+        and its difference in AP to plain and of the recipe to it, with "low", "high", "by_source".
         Numbers are 0..1.
     """
     sources, seeds, arms = (
@@ -39,7 +40,7 @@ def summarize(results: Sequence[dict[str, Any]], recipe: str) -> dict[str, Any]:
         "recipe": recipe,
         "sources": sources,
         "seeds": seeds,
-        "arms": [_row(arm, grids, sources, recipe) for arm in arms],
+        "arms": [{**_row(arm, grids, sources, recipe), "stages": stages[arm]} for arm in arms],
     }
 
 
@@ -102,13 +103,24 @@ def table_rows(report: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     sources = report["sources"] if len(report["sources"]) > 1 else []
     head = ["arm", "AP", *sources, "AP50", "minus plain", "relative", f"{report['recipe']} minus it"]
     head += ["weights added", "CPU s", "ms"]
-    return head, [_texts(row, sources, report["recipe"]) for row in report["arms"]]
+    plain_stages = next(row["stages"] for row in report["arms"] if row["arm"] == "none")
+    return head, [
+        _texts(row, label_of(row, plain_stages), sources, report["recipe"]) for row in report["arms"]
+    ]
 
 
-def _texts(row: dict[str, Any], sources: list[str], recipe: str) -> list[str]:
+def label_of(row: dict[str, Any], plain_stages: int) -> str:
+    """Name an arm; with its number of stages where it is the plain arm, or has another number than that."""
+    stages = f"{row['stages']} stage{'s' if row['stages'] > 1 else ''}"
+    if row["arm"] == "none":
+        return f"none (plain, {stages})"
+    return row["arm"] if row["stages"] == plain_stages else f"{row['arm']} ({stages})"
+
+
+def _texts(row: dict[str, Any], label: str, sources: list[str], recipe: str) -> list[str]:
     plain, relative = row["arm"] == "none", row["minus_plain"]["relative"]
     return [
-        "none (plain, equally stacked)" if plain else row["arm"],
+        label,
         f"{100 * row['metrics']['AP']:.1f}",
         *(f"{100 * row['by_source'][source]:.1f}" for source in sources),
         f"{100 * row['metrics']['AP50']:.1f}",

@@ -63,12 +63,16 @@ class Source:
         return self.folder / f"regions_{split}.safetensors"
 
     def graph_file(self, kind: str, seed: int) -> Path | None:
-        """Return the graph that an arm reads, made where it is a control; None for one that reads none."""
+        """Return the graph that an arm reads, made where it is a control; None for one that reads none.
+
+        A control's name has the beginning of its graph's SHA-256: that of another graph is another file.
+        """
         if not kind or self.graph is None:
             return None
         if kind == GIVEN:
             return self.graph
-        return make_control(self.graph, kind, seed, self.folder / f"graph_{kind}_{seed}.npz")
+        of_graph = self.digests(kind)["graph"]
+        return make_control(self.graph, kind, seed, self.folder / f"graph_{kind}_{seed}_{of_graph[:8]}.npz")
 
     def digests(self, kind: str) -> dict[str, str]:
         """Return the beginning of the SHA-256 of the files that an arm depends on."""
@@ -91,6 +95,10 @@ class Cell(Protocol):
     def path(self) -> Path:
         """The JSON file with its result."""
 
+    @property
+    def num_stages(self) -> int:
+        """Region stages of its detector."""
+
     def settings(self) -> dict[str, Any]:
         """Return everything that its result depends on, as JSON has it."""
 
@@ -107,7 +115,7 @@ def is_done(cell: Cell, *, overwrite: bool) -> bool:
     if not cell.path.is_file():
         return False
     found, wanted = load_json(cell.path).get("settings", {}), cell.settings()
-    other = [name for name in wanted if found.get(name) != wanted[name]]
+    other = [name for name in {**wanted, **found} if found.get(name) != wanted.get(name)]
     if other and not overwrite:
         raise OutputExistsError(
             f"{cell.path}: was made with other settings ({', '.join(other)}); give --overwrite to make it "
@@ -154,11 +162,18 @@ def save_result(
         "milliseconds": round(spent.milliseconds, 3),
         "diagnostics": {key: value.item() for key, value in diagnostics.items()},
         "resampled_AP": resampled_ap(annotations, found, resamples),
+        "detections": digest_of(found),
         "settings": cell.settings(),
     }
     cell.path.parent.mkdir(exist_ok=True)
     save_json(result, cell.path)
     return result
+
+
+def digest_of(found: Detections) -> str:
+    """Return the beginning of a SHA-256 of images, boxes, classes and scores: the same for equal ones."""
+    columns = (found.image_N, found.boxes_xyxy, found.class_N, found.score_N)
+    return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()[:16]
 
 
 def resampled_ap(annotations: Annotations, found: Detections, resamples: int) -> list[float]:

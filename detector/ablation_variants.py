@@ -72,10 +72,13 @@ def list_variants(
 
 
 def plain_of(model: ModelConfig) -> ModelConfig:
-    """The equally stacked plain detector: later stages with the head of the first, no score updates."""
-    stacked = stacked_of(model)
-    if stacked is None:
+    """The equally stacked plain detector: as many stages, later ones with the head of the first.
+
+    No score updates. Of a detector of one stage, or of none, it is the base.
+    """
+    if len(model.stages) < 2:
         return base_of(model)
+    stacked = stacked_of(model) or model
     return replace(stacked, stages=tuple(replace(stage, score_update=None) for stage in stacked.stages))
 
 

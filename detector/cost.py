@@ -17,6 +17,7 @@ from detector.backbone_recipes import load_backbone
 from detector.classifier import build_classifier
 from detector.config import ModelConfig, ProposalConfig, RetinaNetConfig
 from detector.device import pick_device
+from detector.heads import ImageContextConfig
 from detector.interfaces import SharedHeadConfig, TwoLinearConfig
 from detector.measuring import Stopwatch, Work, measure_times, measure_work
 from detector.nms import GreedyNMSConfig
@@ -142,7 +143,8 @@ def stacked_of(config: ModelConfig) -> ModelConfig | None:
 
 
 def _is_of_paper(head: object) -> bool:
-    return type(head).__module__.startswith("detector.reasoning.")
+    """Whether a head adds something to the plain one: a paper's, or our control of those."""
+    return isinstance(head, ImageContextConfig) or type(head).__module__.startswith("detector.reasoning.")
 
 
 def _build(config: ModelConfig, num_classes: int, side: int, device: torch.device) -> RCNN:

@@ -10,15 +10,16 @@ import torch
 from detector.ablation_arms import Arm
 from detector.ablation_source import SPLITS, Source, Spent, as_json, save_result
 from detector.checkpoint import TrainedRun, load_run
-from detector.config import StageConfig, TrainConfig
+from detector.config import ModelConfig, StageConfig, TrainConfig
 from detector.errors import ConfigError
 from detector.execution import denormals_as_zero
 from detector.frozen_trunk import detect_kept, keep_regions, load_kept, save_kept, start_stages, train_stages
-from detector.interfaces import TwoLinearConfig
+from detector.interfaces import SharedHeadConfig, TwoLinearConfig
 from detector.knowledge import Knowledge, load_knowledge
 from detector.measuring import count_weights
-from detector.nms import NMS
+from detector.nms import GreedyNMSConfig, SoftNMSConfig
 from detector.overrides import flatten
+from detector.positions import no_counts
 from detector.rcnn import RCNN, build_model
 from detector.trust import count_pairs
 
@@ -46,6 +47,11 @@ class FrozenCell:
         """The JSON file with its result."""
         return self.source.folder / "cells" / f"{self.arm.name}_{self.train.seed}.json"
 
+    @property
+    def num_stages(self) -> int:
+        """The base's stage and the arm's."""
+        return 2
+
     def settings(self) -> dict[str, Any]:
         """Return everything that its result depends on, as JSON has it."""
         return {
@@ -56,8 +62,17 @@ class FrozenCell:
             "train": as_json(flatten(self.train)),
             "max_images": self.source.max_images,
             "resamples": self.resamples,
+            **self._start(),
             **self.source.digests(self.arm.graph),
         }
+
+    def _start(self) -> dict[str, Any]:
+        """The stage whose numbers it starts with, where it is another one and it draws any."""
+        drawn = not isinstance(self.arm.stage.head, SharedHeadConfig)
+        if self.arm.stage == self.recipe_stage or not drawn:
+            return {}
+        named = {"head": type(self.recipe_stage.head).__name__, **flatten(self.recipe_stage)}
+        return {"recipe_stage": as_json(named)}
 
     def run(self) -> dict[str, Any]:
         """Train the arm on what `keep_source` has kept, evaluate it and write its result.
@@ -95,7 +110,7 @@ class FrozenCell:
         )
         path = self.source.graph_file(self.arm.graph, self.train.seed)
         empty = torch.zeros(len(names), len(names))
-        known = Knowledge(empty, "", counts_CC=empty)
+        known = Knowledge(empty, "", counts_CC=empty, positions=no_counts(len(names)))
         if path is not None:
             known = load_knowledge(path, names, run.classes.synsets)
         own_CC = count_pairs(self.source.annotations("train", run)) if stage.score_update else None
@@ -107,20 +122,10 @@ def keep_source(source: Source) -> int:
     """Keep what the cells of a source are trained and evaluated on; return the number of regions.
 
     Raises:
-        ConfigError: the base detector has another than one plain stage.
+        ConfigError: see `check_base`.
     """
     run = load_run(source.base, torch.device("cpu"))
-    stages = run.config.model.stages
-    if len(stages) != 1 or not isinstance(stages[0].head, TwoLinearConfig):
-        raise ConfigError(
-            f"{source.base}: found {len(stages)} stages; expected a detector with one plain stage, such as a "
-            "run of faster_rcnn_sample"
-        )
-    if not isinstance(run.model.duplicate_removal, NMS):
-        raise ConfigError(
-            f"{source.base}: found a learned duplicate removal, which would have to be trained again for "
-            "every arm; expected NMS"
-        )
+    check_base(run.config.model, str(source.base))
     drop_source(source)
     count = 0
     with denormals_as_zero():
@@ -129,6 +134,29 @@ def keep_source(source: Source) -> int:
             save_kept(kept, source.kept(split))
             count += len(kept.regions)
     return count
+
+
+def check_base(model: ModelConfig, name: str) -> None:
+    """Check that arms can stand behind a base detector on a frozen trunk.
+
+    Args:
+        model: of the base detector.
+        name: what a message calls it.
+
+    Raises:
+        ConfigError: it has another than one plain stage, or removes duplicates by a network.
+    """
+    if len(model.stages) != 1 or not isinstance(model.stages[0].head, TwoLinearConfig):
+        heads = ", ".join(type(stage.head).__name__ for stage in model.stages) or "none"
+        raise ConfigError(
+            f"{name}: found {len(model.stages)} stages ({heads}); expected a detector with one plain stage, "
+            "such as faster_rcnn_sample"
+        )
+    if not isinstance(model.duplicate_removal, GreedyNMSConfig | SoftNMSConfig):
+        raise ConfigError(
+            f"{name}: found a learned duplicate removal, which would have to be trained again for every arm; "
+            "expected NMS"
+        )
 
 
 def drop_source(source: Source) -> None:

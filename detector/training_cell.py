@@ -45,6 +45,11 @@ class TrainingCell:
         """The JSON file with its result."""
         return self.source.folder / "cells" / f"{self.name}.json"
 
+    @property
+    def num_stages(self) -> int:
+        """Region stages of the arm."""
+        return len(self.variant.config.model.stages)
+
     def settings(self) -> dict[str, Any]:
         """Return everything that its result depends on, as JSON has it."""
         return {
@@ -84,7 +89,7 @@ class TrainingCell:
         run = load_run(folder, pick_device(self.device))
         annotations = source.annotations("test", run)
         begun = time.process_time()
-        found = detect(run.model, annotations, batch_size=1)
+        found = detect(run.model, annotations, batch_size=1, precision=config.train.precision)
         milliseconds = 1000 * (time.process_time() - begun) / max(annotations.num_images, 1)
         spent = Spent(count_weights(run.model), seconds, milliseconds)
         about, seed = run.model.diagnostics(), config.train.seed

@@ -13,23 +13,26 @@ from detection_examples import ground_truth
 from run_folders import write_run
 from tiny_data import change_json, write_data, write_graph
 
-from detector.ablation import ablate
+from detector.ablation import ablate, name_of
 from detector.ablation_arms import CONTROLS, fitting_controls, list_arms, second_stage
 from detector.ablation_report import summarize, table_rows
-from detector.ablation_source import Source, resampled_ap
-from detector.ablation_variants import base_recipe, list_variants
+from detector.ablation_source import Source, digest_of, is_done, resampled_ap
+from detector.ablation_variants import Variant, base_recipe, list_variants
 from detector.annotations import load_annotations
 from detector.checkpoint import load_run
 from detector.cli import main
 from detector.errors import ConfigError, DetectorError
+from detector.evaluate import detect
 from detector.experiment import Experiment
 from detector.frozen_cell import FrozenCell
-from detector.interfaces import SharedHeadConfig
+from detector.interfaces import SharedHeadConfig, TwoLinearConfig
 from detector.knowledge import lift_of, load_knowledge
 from detector.overrides import flatten, override
 from detector.recipes import load_recipe
+from detector.training_cell import TrainingCell
 from detector.trust import count_pairs, row_trust, trusted_lift
 from detector.worlds import World, make_world, parse_worlds, run_kgtool
+from kgtool.graph import load_graph
 
 RECIPE = "reasoning_rcnn_sample"
 
@@ -117,6 +120,29 @@ def test_end_to_end_a_recipe_of_one_stage_is_compared_with_the_plain_one_and_a_c
     ]
 
 
+@pytest.mark.parametrize("recipe", ["stacked_plain_sample", "stacked_context_sample"])
+def test_end_to_end_a_control_with_two_stages_is_compared_with_two_plain_ones(recipe: str) -> None:
+    assert [variant.config.recipe for variant in list_variants(recipe, [], [], {})] == [
+        recipe,
+        "stacked_plain_sample",
+        "stacked_context_sample",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "head"),
+    [
+        ("relation_sample", TwoLinearConfig(128)),
+        ("class_lift_relation_sample", TwoLinearConfig(128)),
+        ("class_lift_sample", SharedHeadConfig()),
+        ("sgrn_sample", SharedHeadConfig()),
+    ],
+)
+def test_where_a_head_has_linear_layers_of_its_own_so_has_the_plain_one(recipe: str, head: object) -> None:
+    own, plain = list_arms(load_recipe(recipe), [])[:2]
+    assert plain.stage == replace(own.stage, head=head, score_update=None)
+
+
 def test_the_base_of_a_recipe_is_its_plain_detector() -> None:
     assert base_recipe(RECIPE).recipe == "faster_rcnn_sample"
     assert base_recipe("relation_sample").recipe == "faster_rcnn_sample"
@@ -182,10 +208,88 @@ def test_class_lift_asks_the_training_images_how_far_to_trust_as_in_training(sou
     torch.testing.assert_close(update.excess_CC, expected.float())
 
 
+@pytest.mark.parametrize("arm_name", ["none", "context"])
+def test_arms_without_a_graph_are_built_beside_class_lift_by_position(source: Source, arm_name: str) -> None:
+    key = "model.stages.0.score_update.positions"
+    recipe = override(load_recipe("class_lift_sample"), {key: True})
+    own, *arms = list_arms(recipe, [])
+    arm = next(arm for arm in arms if arm.name == arm_name)
+    model = FrozenCell(source, arm, own.stage, recipe.train, 2).build(
+        load_run(source.base, torch.device("cpu"))
+    )
+    assert model.stages[1].score_update is None
+
+
+def test_the_context_arm_beside_another_recipe_is_another_cell_and_the_plain_one_is_not(
+    source: Source,
+) -> None:
+    train = load_recipe(RECIPE).train
+    settings = []
+    for recipe in (RECIPE, "sgrn_sample"):
+        own, plain, context = list_arms(load_recipe(recipe), [])
+        settings.append([FrozenCell(source, arm, own.stage, train, 2).settings() for arm in (plain, context)])
+    (plain, context), (other_plain, other_context) = settings
+    assert plain == other_plain
+    assert context["stage"] == other_context["stage"]
+    assert context != other_context
+
+
+def test_a_rival_that_becomes_the_recipe_is_made_again(source: Source) -> None:
+    rival_of = load_recipe(RECIPE)
+    own, *_, rival = list_arms(rival_of, [], [load_recipe("sgrn_sample")])
+    beside = FrozenCell(source, rival, own.stage, rival_of.train, 2)
+    alone = FrozenCell(source, rival, rival.stage, rival_of.train, 2)
+    for made, wanted in ((beside, alone), (alone, beside)):
+        made.path.write_text(json.dumps({"settings": made.settings()}))
+        assert is_done(made, overwrite=False)
+        with pytest.raises(DetectorError, match=r"other settings \(recipe_stage\)"):
+            is_done(wanted, overwrite=False)
+
+
+def test_a_control_of_another_graph_is_another_file(source: Source) -> None:
+    assert source.graph is not None
+    first = source.graph_file("identity", 0)
+    assert source.graph_file("identity", 0) == first
+    source.graph.unlink()
+    write_graph(source.graph, ("green", "red", "violet"))
+    other = source.graph_file("identity", 0)
+    assert first is not None
+    assert other is not None
+    assert load_graph(first).classes == ("blue", "green", "red")
+    assert load_graph(other).classes == ("green", "red", "violet")
+
+
+def test_a_data_folder_has_a_name_of_its_own_however_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "inside").mkdir()
+    monkeypatch.chdir(tmp_path / "inside")
+    assert [name_of(Path(text)) for text in ("..", ".", "/")] == [tmp_path.name, "inside", "data"]
+
+
+def test_a_whole_detector_is_evaluated_in_the_precision_that_it_was_trained_in(source: Source) -> None:
+    settings = {"train.epochs": 1, "train.precision": "bf16"}
+    variant = Variant("none", override(load_recipe("faster_rcnn_sample"), settings), "")
+    result = TrainingCell(source, variant, 2, "cpu", False).run()
+    run = load_run(source.folder / "end_to_end_none_0", torch.device("cpu"))
+    annotations = source.annotations("test", run)
+    digests = [
+        digest_of(detect(run.model, annotations, batch_size=1, precision=name))
+        for name in ("bf16", "float32")
+    ]
+    assert digests[0] == result["detections"] != digests[1]
+
+
 def experiment(source: Source, **changes: object) -> Experiment:
     settings = {"train.epochs": 1, "train.batch_size": 4}
     values = {"controls": ("identity",), "data": source.data, "graph": source.graph, "init": source.base}
     return Experiment(**{"recipe": RECIPE, "settings": settings, "resamples": 5, **values, **changes})
+
+
+def found_in(out: Path) -> dict[str, str]:
+    """What the cells of an experiment have detected, as digests by their file."""
+    cells = (out / "data" / "cells").iterdir()
+    return {path.name: json.loads(path.read_text())["detections"] for path in cells}
 
 
 def test_a_finished_cell_is_not_made_again_and_more_arms_and_seeds_join_it(
@@ -224,6 +328,9 @@ def test_a_cell_is_the_same_from_another_process(source: Source, tmp_path: Path)
         for jobs in (1, 2)
     ]
     assert [row["metrics"] for row in reports[0]["arms"]] == [row["metrics"] for row in reports[1]["arms"]]
+    alone, together = (found_in(tmp_path / f"out{jobs}") for jobs in (1, 2))
+    assert alone == together
+    assert len(set(alone.values())) == len(alone) == 6
 
 
 @pytest.mark.parametrize(
@@ -241,6 +348,14 @@ def test_a_cell_is_the_same_from_another_process(source: Source, tmp_path: Path)
         ({"settings": {"train.seed": 3}}, "--set train.seed: --seeds counts them"),
         ({"worlds": (World("W", 0),), "data": None}, "leave out --graph and --init"),
         ({"settings": {"train.flip": 0.0}}, "--set train.flip: has no effect"),
+        ({"recipe": "reasoning_retinanet_sample", "init": None}, r"found 0 stages \(none\); expected"),
+        (
+            {"recipe": "reasoning_rcnn_r101_c4_coco", "init": None},
+            r"found 1 stages \(Conv5Config\); expected",
+        ),
+        ({"recipe": "sgrn_r101_fpn_coco", "init": None}, "no recipe that is the plain detector behind sgrn"),
+        ({"recipe": "relation_nms_sample", "init": None}, "no recipe that is the plain detector behind rel"),
+        ({"base_settings": {"train.no": 1}, "init": None}, "train.no"),
     ],
 )
 def test_what_does_not_fit_together_is_found_before_anything_is_written(
@@ -288,8 +403,9 @@ def test_a_base_detector_that_was_copied_from_another_experiment_is_not_trained_
     ablate(whole, tmp_path / "copy")
     assert (tmp_path / "copy" / "data" / "base" / "model.safetensors").stat().st_mtime_ns == trained
     cells = [folder / "data" / "cells" / "none_0.json" for folder in (out, tmp_path / "copy")]
-    one, other = (json.loads(path.read_text())["resampled_AP"] for path in cells)
+    one, other = (json.loads(path.read_text())["detections"] for path in cells)
     assert one == other
+    assert found_in(out)["context_0.json"] != one
 
 
 def test_a_folder_of_something_else_is_left_alone(source: Source, tmp_path: Path) -> None:
@@ -322,7 +438,7 @@ def test_differences_are_paired_and_their_intervals_know_of_worlds() -> None:
         for seed in (0, 1)
         for arm in ("full", "none")
     ]
-    report = summarize(results, "full")
+    report = summarize(results, "full", {"full": 2, "none": 2})
     full, plain = report["arms"]
     assert full["minus_plain"]["AP"] == pytest.approx(0.15)
     assert full["minus_plain"]["relative"] == pytest.approx(0.5)
@@ -368,19 +484,19 @@ def test_the_command_prints_a_table_or_one_document(
         if extra:
             assert [row["arm"] for row in json.loads(printed)["arms"]] == [RECIPE, "none", "context"]
         else:
-            assert printed.splitlines()[2].startswith("none (plain, equally stacked)")
+            assert printed.splitlines()[2].startswith("none (plain, 2 stages)")
     assert (tmp_path / "out" / "ablation.md").is_file()
 
 
 def test_the_table_has_a_data_set_a_column_where_there_are_several_and_nothing_minus_itself() -> None:
     results = [cell(arm, source, 0, 0.4) for source in ("W0", "W10") for arm in ("full", "none")]
-    head, rows = table_rows(summarize(results, "full"))
+    head, rows = table_rows(summarize(results, "full", {"full": 2, "none": 2}))
     assert head[:5] == ["arm", "AP", "W0", "W10", "AP50"]
     full, plain = (dict(zip(head, row, strict=True)) for row in rows)
     assert (full["full minus it"], full["minus plain"]) == ("", "+0.0 (+0.0 to +0.0)")
     assert (plain["full minus it"], plain["minus plain"]) == ("+0.0 (+0.0 to +0.0)", "")
     assert (plain["W10"], plain["weights added"]) == ("40.0", "+0")
-    assert "W10" not in table_rows(summarize(results[:2], "full"))[0]
+    assert "W10" not in table_rows(summarize(results[:2], "full", {"full": 2, "none": 2}))[0]
 
 
 def test_end_to_end_arms_are_runs_that_go_on_and_another_base_is_another_experiment(
@@ -389,7 +505,11 @@ def test_end_to_end_arms_are_runs_that_go_on_and_another_base_is_another_experim
     out, folder = tmp_path / "out", tmp_path / "out" / "data"
     given = {"recipe": "class_lift_sample", "controls": (), "protocol": "end-to-end", "device": "cpu"}
     first = ablate(experiment(source, **given), out)
+    found = found_in(out)
+    assert len(set(found.values())) == 3
     assert [row["arm"] for row in first["arms"]] == ["class_lift_sample", "none", "context"]
+    labels = [row[0] for row in table_rows(first)[1]]
+    assert labels == ["class_lift_sample", "none (plain, 1 stage)", "context (2 stages)"]
     run = load_run(folder / "end_to_end_context_0", torch.device("cpu"))
     assert run.config.recipe == "stacked_context_sample"
 
@@ -398,6 +518,7 @@ def test_end_to_end_arms_are_runs_that_go_on_and_another_base_is_another_experim
     again = ablate(experiment(source, **given), out)
     assert (folder / "end_to_end_none_0" / "model.safetensors").read_bytes() == weights
     assert [row["metrics"] for row in again["arms"]] == [row["metrics"] for row in first["arms"]]
+    assert found_in(out) == found
 
     write_run(tmp_path / "other", load_recipe("faster_rcnn_sample"), source.data, seed=7)
     changed = experiment(source, **given, init=tmp_path / "other")
