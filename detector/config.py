@@ -273,6 +273,7 @@ class TrainConfig:
     group_shapes: bool = False  #: wide images in one batch, high ones in another: less padding
     part: str = ""  #: train only weights whose names start with this ("duplicate_removal"); the others stay
     seed: int = 0
+    deterministic: bool = False  #: the same bits from run to run on a GPU too; slower there
     workers: int = 0  #: processes that load images, for each process that trains
     eval_every: int = 0  #: evaluate after every so many epochs; 0: only after the last
     eval_batch_size: int = 4  #: images at a time in evaluation, for each process

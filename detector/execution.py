@@ -1,5 +1,6 @@
 """How a model computes: number format, memory order, seeds, and what a processor does with tiny numbers."""
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,3 +43,20 @@ def denormals_as_zero() -> Iterator[None]:
         yield
     finally:
         torch.set_flush_denormal(False)
+
+
+@contextmanager
+def deterministic_algorithms(wanted: bool) -> Iterator[None]:
+    """Let torch use only what gives the same bits every time inside the block, where that is wanted.
+
+    On a CPU with the same number of threads that is so anyway. On a GPU an operation that has no such
+    algorithm raises torch's RuntimeError. cuBLAS reads its variable when it starts: begin the block before.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)

@@ -15,7 +15,7 @@ from detector.config import Config
 from detector.device import pick_device
 from detector.environment import describe_environment
 from detector.errors import DetectorError
-from detector.execution import denormals_as_zero, seed_everything
+from detector.execution import denormals_as_zero, deterministic_algorithms, seed_everything
 from detector.files import load_json
 from detector.optimizer import peak_lr
 from detector.overrides import flatten, override
@@ -99,7 +99,7 @@ def train(
     """
     check_graph_wanted(config, graphs)
     check_trackers(trackers)
-    with join_processes(device) as processes:
+    with deterministic_algorithms(config.train.deterministic), join_processes(device) as processes:
         if auto_batch:
             check_alone(processes)
         if auto_batch and resume and (out / CONFIG_FILE).is_file():

@@ -44,6 +44,12 @@ class BatchSize(click.ParamType):  # type: ignore[type-arg]
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of all that is drawn (train.seed).")
 @click.option(
+    "--deterministic",
+    is_flag=True,
+    default=False,
+    help="The same bits from run to run on a GPU too; slower (train.deterministic).",
+)
+@click.option(
     "--set", "assignments", multiple=True, metavar="KEY=VALUE", help="Any setting; may be repeated."
 )
 @click.option("--split", default="train", show_default=True, help="Split to train on.")
@@ -100,6 +106,7 @@ def train_command(
     epochs: int | None,
     batch_size: int | str | None,
     seed: int | None,
+    deterministic: bool,
     assignments: tuple[str, ...],
     resume: str,
     show_config: bool,
@@ -126,7 +133,12 @@ def train_command(
 
     options["auto_batch"] = batch_size == "auto"
     number = None if batch_size == "auto" else batch_size
-    flags = {"train.epochs": epochs, "train.batch_size": number, "train.seed": seed}
+    flags = {
+        "train.epochs": epochs,
+        "train.batch_size": number,
+        "train.seed": seed,
+        "train.deterministic": deterministic or None,
+    }
     given = {key: value for key, value in flags.items() if value is not None}
     assigned = parse_assignments(assignments)
     config = override(load_recipe(recipe), {**assigned, **given})

@@ -34,6 +34,7 @@ from detector.overrides import flatten, override
 from detector.rcnn import RCNN
 from detector.recipes import load_recipe
 from detector.train import train
+from detector.training_loop import fit
 
 
 @pytest.fixture
@@ -115,6 +116,25 @@ def test_the_same_seed_gives_the_same_run_and_another_seed_another(
     assert steps(one) == steps(same)
     assert (one / "model.safetensors").read_bytes() == (same / "model.safetensors").read_bytes()
     assert steps(one) != steps(other)
+
+
+def test_deterministic_runs_have_the_same_bits_and_leave_torch_as_it_was(
+    data: Path, graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+
+    def watched(*given: Any) -> bool:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        return fit(*given)
+
+    monkeypatch.setattr("detector.train.fit", watched)
+    settings = config("reasoning_rcnn_sample", deterministic=True)
+    for name in ("one", "same"):
+        train(settings, data, tmp_path / name, graphs=[graph], quiet=True)
+    one, same = ((tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "same"))
+    assert one == same
+    assert seen == [True, True]
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_training_learns_squares_it_has_seen(tmp_path: Path) -> None:
