@@ -78,8 +78,11 @@ class Augmentation:
         return plain.pop("pixels"), plain
 
     def _jittering(self, height: int, width: int) -> v2.Compose:
-        """The transforms for an image of a size; none of its sides becomes shorter than a pixel."""
-        least = 1.01 * max(height, width) / (min(height, width) * self.canvas)
+        """The transforms for an image of a size; its sides keep a pixel, the longer one two.
+
+        To one pixel alone torch 2.15 cannot resize an image of bytes.
+        """
+        least = 1.01 * max(2, max(height, width) / min(height, width)) / self.canvas
         low = max(self.jitter[0], least)
         return v2.Compose(
             [

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tiny_data import COLOURS, SIDE, write_data
 from tiny_models import tiny_model
@@ -55,6 +55,7 @@ sides = st.integers(1, 80)
     canvas=st.integers(8, 60),
     scales=st.tuples(st.floats(0.01, 1), st.floats(1, 3)),
 )
+@example(seed=127, size=(2, 2), count=0, masks=False, canvas=8, scales=(0.125, 1.0))
 def test_objects_of_a_jittered_image_lie_inside_it_and_are_not_empty(
     seed: int, size: tuple[int, int], count: int, masks: bool, canvas: int, scales: tuple[float, float]
 ) -> None:
